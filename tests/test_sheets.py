@@ -1,0 +1,262 @@
+"""The checks: right answers pass however they are written, wrong ones are rejected with the message that names them."""
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from wrong_answers import sigmoid_tanh_vanishing as bank
+
+import gradcourse as gc
+from gradcourse.sheets import Case, Result, add_hidden, questions, run_hidden
+from gradcourse.sheets.check import _judge_visible
+
+SHEETS = {"03_sigmoid_tanh_vanishing": bank}
+WRONG = [
+    pytest.param(id, answer, words, id=f"{id}-{answer.__name__}")
+    for sheet in SHEETS.values()
+    for id, answers in sheet.WRONG.items()
+    for answer, words in answers.items()
+]
+RIGHT = [
+    pytest.param(slug, id, answer, id=f"{id}-{answer.__name__}")
+    for slug, sheet in SHEETS.items()
+    for id, answers in sheet.RIGHT.items()
+    for answer in answers
+]
+
+
+@pytest.mark.parametrize(("id", "answer", "words"), WRONG)
+def test_wrong_answer_is_rejected_with_its_message(id, answer, words, capsys):
+    result = gc.check(id, answer)
+    assert not result.passed
+    assert words in result.message
+    printed = capsys.readouterr()
+    assert words in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(("slug", "id", "answer"), RIGHT)
+def test_right_answer_passes_visible_and_hidden(slug, id, answer):
+    for seed in range(3):
+        result = run_hidden(slug, {id: answer}, seed=seed)[id]
+        assert result.passed, result.message
+        assert result.points == result.max_points
+        assert result.award() is None
+
+
+@pytest.mark.parametrize(("slug", "sheet"), SHEETS.items())
+def test_answers_that_know_the_visible_cases_fail_the_hidden_ones(slug, sheet, capsys):
+    for id, answer in sheet.ONLY_VISIBLE.items():
+        assert gc.check(id, answer).passed
+        result = run_hidden(slug, {id: answer})[id]
+        assert not result.passed
+        assert "know these inputs only" in result.message
+
+
+@pytest.mark.parametrize("slug", SHEETS)
+def test_every_question_has_enough_wrong_and_right_answers(slug):
+    sheet = SHEETS[slug]
+    for id in questions(slug):
+        assert len(sheet.WRONG[id]) >= 3
+        assert len(sheet.RIGHT[id]) >= 2
+
+
+@pytest.mark.parametrize("slug", SHEETS)
+def test_every_mistake_differs_from_the_oracle_and_is_seen_at_least_once(slug):
+    """A mistake that gives the right values on all visible cases could never be told."""
+    for question in questions(slug).values():
+        for mistake in question.mistakes:
+            result = _judge_visible(replace(question, refused=()), mistake.answer, question.cases())
+            assert not result.passed, mistake.message
+            assert result.message.startswith(mistake.message), (mistake.message, result.message)
+
+
+@pytest.mark.parametrize("slug", SHEETS)
+def test_minutes_and_core_path_fit_a_lab(slug):
+    sheet = questions(slug).values()
+    assert 45 <= sum(question.minutes for question in sheet) <= 90
+    core = [question for question in sheet if question.core]
+    assert len(core) == 2
+    assert sum(question.minutes for question in core) <= 30
+
+
+@pytest.mark.parametrize("slug", SHEETS)
+def test_hidden_cases_cover_every_question_and_differ_by_seed(slug):
+    path = importlib.import_module("pathlib").Path(__file__).parents[1] / "solutions" / slug / "hidden.py"
+    spec = importlib.util.spec_from_file_location("hidden", path)
+    hidden = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hidden)
+    one, two = (hidden.cases(np.random.default_rng(seed)) for seed in (0, 1))
+    for id in questions(slug):
+        own = [case for case in one if case.question == id]
+        assert len(own) >= 3
+        assert repr(own) != repr([case for case in two if case.question == id])
+
+
+# What a learner can do wrong --------------------------------------------------------------------------------------
+
+
+def returns_none(factor, last, threshold):
+    pass
+
+
+def raises(factor, last, threshold):
+    return 1 / 0
+
+
+def not_answered(factor, last, threshold):
+    raise NotImplementedError
+
+
+def wrong_shape(factor, last, threshold):
+    return np.array([bank.by_loop(factor, last, threshold)])
+
+
+def not_a_number(factor, last, threshold):
+    return float("nan")
+
+
+def a_dict(factor, last, threshold):
+    return {"depth": 3}
+
+
+def a_word(factor, last, threshold):
+    return "nine"
+
+
+def two_arguments(factor, last):
+    return 1
+
+
+def leaves(factor, last, threshold):
+    raise SystemExit(3)
+
+
+def ragged(factor, last, threshold):
+    return [[1.0], [1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (0.2361, "you passed the value 0.2361: pass depth_below itself, without calling it"),
+        (returns_none, "returned None: does it end with return?"),
+        (raises, "raised ZeroDivisionError: division by zero, at `return 1 / 0`; the call was depth_below(0.2361"),
+        (not_answered, "is not answered yet"),
+        (wrong_shape, "it has shape (1,) and must be a single number"),
+        (not_a_number, "it holds NaN and must be 9"),
+        (a_dict, "returned a dict"),
+        (a_word, "gives 'nine'; it must be 9"),
+        (two_arguments, "must take the arguments of depth_below(factor, last, threshold)"),
+        (leaves, "raised SystemExit"),
+        (ragged, "returned rows of different lengths"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_misuse_gives_one_clear_message(answer, words, capsys):
+    result = gc.check("03-q2", answer)
+    assert not result.passed
+    assert result.points == 0
+    printed = capsys.readouterr()
+    assert words in printed.out
+    assert printed.out.count("\n") == 1
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("id", "words"),
+    [
+        ("03-q9", "There is no question '03-q9'; this sheet has 03-q1, 03-q2, 03-q3, 03-q4."),
+        ("99-q1", "There is no question '99-q1': there is no sheet '99-q1'; there is 03."),
+        (3, "There is no question 3"),
+        (None, "There is no question None"),
+    ],
+)
+def test_wrong_id_is_told_and_gives_no_points(id, words, capsys):
+    result = gc.check(id, bank.by_loop)
+    assert words in capsys.readouterr().out
+    assert result.points == 0
+    with pytest.raises(AssertionError):
+        result.award()
+
+
+def test_whole_numbers_are_taken_where_they_are_right_and_named_where_they_are_not(capsys):
+    assert gc.check("03-q2", lambda factor, last, threshold: np.int64(bank.by_loop(factor, last, threshold))).passed
+    result = gc.check("03-q1", lambda slope, weight_variance, q: int(bank.by_hermite_e(slope, weight_variance, q)))
+    assert "whole numbers" in result.message
+
+
+def test_a_tensor_that_requires_grad_is_taken():
+    def answer(slope, weight_variance, q):
+        return torch.tensor(bank.by_hermite_e(slope, weight_variance, q), requires_grad=True) * 1.0
+
+    assert gc.check("03-q1", answer).passed
+
+
+def test_changing_an_argument_in_place_is_named_and_harms_no_other_case():
+    def answer(batches, weight, bias):
+        right = bank.by_concatenation(batches, weight, bias)
+        batches[0] += 1.0
+        return right
+
+    assert "changed its argument number 1 in place" in gc.check("03-q4", answer).message
+    assert gc.check("03-q4", bank.by_concatenation).passed
+
+
+def test_an_answer_that_warns_or_writes_to_stderr_still_passes_and_stderr_stays_empty(capsys):
+    import sys
+    import warnings
+
+    def answer(factor, last, threshold):
+        warnings.warn("watch out", stacklevel=1)
+        print("debugging", file=sys.stderr)
+        np.log(np.array(0.0))
+        return bank.by_loop(factor, last, threshold)
+
+    assert gc.check("03-q2", answer).passed
+    assert capsys.readouterr().err == ""
+
+
+def test_refused_call_is_found_under_any_name():
+    from gradcourse.theory import gaussian_mean as my_own_mean
+
+    def answer(slope, weight_variance, q):
+        return (weight_variance * my_own_mean(lambda u: torch.from_numpy(slope(u.numpy()) ** 2), q)) ** 0.5
+
+    result = gc.check("03-q1", answer)
+    assert "calls gradcourse.theory.gaussian_mean, which is what the question asks you to write" in result.message
+    assert result.points == 0
+
+
+def test_refused_names_exist():
+    from gradcourse.sheets.calling import _resolve
+
+    for slug in SHEETS:
+        for question in questions(slug).values():
+            assert all(callable(_resolve(name)) for name in question.refused)
+
+
+def test_award_gives_none_part_or_an_assertion():
+    assert Result("03-q1", 3, 3, 3.0, "").award() is None
+    part = Result("03-q1", 1, 3, 3.0, "").award()
+    assert type(part) is float
+    assert part == 1.0
+    with pytest.raises(AssertionError, match="0 of 3 points"):
+        Result("03-q1", 0, 3, 3.0, "").award()
+
+
+def test_hidden_cases_count_towards_the_points_and_show_nothing(capsys):
+    result = gc.check("03-q2", bank.by_loop)
+    capsys.readouterr()
+    hidden = [Case("03-q2", (0.123456, 1.0, 1e-5)), Case("03-q1", ("not", "for", "q2"))]
+    again = add_hidden(result, bank.by_loop, hidden)
+    assert again.passed
+    assert again.cases == result.cases + 1
+    assert "0.123456" not in capsys.readouterr().out
+
+
+def test_run_hidden_says_where_the_cases_are_missing():
+    with pytest.raises(FileNotFoundError, match="stay with the instructor's copy"):
+        run_hidden("03_no_such_sheet", {})
