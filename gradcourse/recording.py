@@ -3,6 +3,7 @@
 A layer is a module with a weight of its own or an activation module, in call order; h is its output.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -184,6 +185,7 @@ class Recorder:
         self.every = every
         self._layers = {}  # module -> _Layer, in call order
         self._rows = []
+        self._losses = {}  # step -> loss, recorded step or not: a loss that overflows must show
         self._handles = []
         self._step = 0
         self._forget_step()
@@ -242,7 +244,7 @@ class Recorder:
 
     def log_loss(self, loss):
         """Note the loss of the pending step, a number or a tensor with one entry."""
-        self._pending_loss = torch.as_tensor(loss).detach().to(torch.float64)
+        self._losses[self._step] = torch.as_tensor(loss).detach().to(torch.float64)
 
     def end_step(self):
         """Close the pending step. The optimizer does this; call it yourself only when there is none."""
@@ -251,12 +253,11 @@ class Recorder:
                 if layer.weight in self._raw:
                     layer.seen["weight_gradient"] = self._raw[layer.weight]
             rows = {layer.name: layer.row() for layer in self._layers.values()}
-            self._rows.append((self._step, self._pending_loss, self._norms(), rows))
+            self._rows.append((self._step, self._norms(), rows))
         self._forget_step()
         self._step += 1
 
     def _forget_step(self):
-        self._pending_loss = None
         self._raw = {}  # parameter -> norm of its gradient after the backward pass
         self._used = None  # norms of the gradients that the optimizer saw
         self._before = {}  # layer -> weight before the step
@@ -272,15 +273,16 @@ class Recorder:
     def trace(self):
         """The Trace of the steps that have ended so far."""
         layers = list(self._layers.values())
-        arrays = {name: self._array(name, layers) for name in STATISTICS}
+        steps = [step for step, *_ in self._rows]
         trace = Trace(
             layers=tuple(layer.name for layer in layers),
             has_weight=np.array([layer.weight is not None for layer in layers], dtype=bool),
-            steps=np.array([step for step, *_ in self._rows], dtype=int),
-            loss=np.array([np.nan if loss is None else float(loss) for _, loss, *_ in self._rows]),
-            **arrays,
+            steps=np.array(steps, dtype=int),
+            loss=np.array([float(self._losses.get(step, np.nan)) for step in steps]),
+            **{name: self._array(name, layers) for name in STATISTICS},
         )
-        return replace(trace, events=tuple(_events(trace, [norms for _, _, norms, _ in self._rows])))
+        events = [*_clippings(self._rows), *_first_non_finite(self._rows, self._losses), *_first_zero_updates(trace)]
+        return replace(trace, events=tuple(sorted(events, key=lambda event: event.step)))
 
     def _array(self, statistic, layers):
         values = [
@@ -306,30 +308,33 @@ def _observe_activation(layer, output):
         layer.seen["dead"] = (units <= 0).all(dim=0).double().mean()
 
 
-def _events(trace, norms):
-    """Derive a trace's events when it is read, so that no step waits for them."""
-    events = []
-    for index, step in enumerate(trace.steps):
-        if norms[index] is not None:
-            raw, used = (float(norm) for norm in norms[index])
+def _clippings(rows):
+    """Derive the clipping events when a trace is read, so that no step waits for them."""
+    for step, norms, _ in rows:
+        if norms is not None:
+            raw, used = (float(norm) for norm in norms)
             if used < _CLIPPED * raw:
-                events.append(Event("clipped", int(step), raw=raw, used=used))
-    events += _first_non_finite(trace) + _first_zero_updates(trace)
-    return sorted(events, key=lambda event: event.step)
+                yield Event("clipped", step, raw=raw, used=used)
 
 
-def _first_non_finite(trace):
-    measured_forward = ~np.isfinite(trace.activation_rms)
-    measured_backward = ~np.isfinite(trace.delta)
-    for index, step in enumerate(trace.steps):
-        for direction, broken, order in (
-            ("forward", measured_forward[index], 1),
-            ("backward", measured_backward[index], -1),
-        ):
-            where = np.flatnonzero(broken)[::order]
-            if len(where):
-                return [Event("non-finite", int(step), trace.layers[where[0]], direction)]
-    return []
+def _first_non_finite(rows, losses):
+    """Find the first value that is not finite, in the order in which a step computes: forward, loss, backward."""
+    lost = [Event("non-finite", step, "loss", "forward") for step, loss in losses.items() if not _finite(loss)]
+    for step, _, layers in rows:
+        if lost and lost[0].step < step:
+            break  # at a step that was not recorded
+        forward = [(name, "forward") for name, seen in layers.items() if not _finite(seen.get("activation_rms"))]
+        backward = [(name, "backward") for name, seen in layers.items() if not _finite(seen.get("delta"))]
+        at_loss = [(event.layer, event.direction) for event in lost if event.step == step]
+        broken = [*forward, *at_loss, *reversed(backward)]
+        if broken:
+            return [Event("non-finite", step, *broken[0])]
+    return lost[:1]
+
+
+def _finite(value):
+    """Whether a value is finite; what was never seen is not a broken value."""
+    return value is None or math.isfinite(value)
 
 
 def _first_zero_updates(trace):

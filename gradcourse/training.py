@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +37,7 @@ class Config:
         clip_norm: the whole gradient's norm is clipped to this; None: not at all.
         steps: optimizer steps; 0 measures the gradient at initialization on the first batch and changes nothing.
         batch_size: images per step.
+        record_every: record the steps 0, n, 2n, ...
         seed: feeds independent streams for the split of the data, the weights and the order of the batches, so that
             another depth does not change the data.
         dtype: "float32" or "float64".
@@ -57,11 +59,19 @@ class Config:
     clip_norm: float | None = None
     steps: int = 60
     batch_size: int = 128
+    record_every: int = 1
     seed: int = 0
     dtype: str = "float32"
 
     def __post_init__(self):
-        for name, least in (("depth", 1), ("width", 1), ("steps", 0), ("batch_size", 1), ("seed", 0)):
+        for name, least in (
+            ("depth", 1),
+            ("width", 1),
+            ("steps", 0),
+            ("batch_size", 1),
+            ("record_every", 1),
+            ("seed", 0),
+        ):
             self._check_whole(name, least)
         for name in ("gain", "learning_rate"):
             self._check_number(name, lambda value: value > 0, "> 0")
@@ -136,11 +146,31 @@ def run(config):
         A Trace of every step, with the accuracies after the last one. With config.steps = 0: of one pass at
         initialization, without a step.
     """
+    with _one_thread():
+        return _run(config)
+
+
+@contextmanager
+def _one_thread():
+    """Compute with one thread: the digits of a run then don't depend on how many this machine has.
+
+    These matrices are too small for a second thread to gain much, and where other processes want the processors too,
+    threads that wait for each other make a run many times slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(config):
     split = digits(config.stream("data"))
     model = build_model(config)
     optimizer = _OPTIMIZERS[config.optimizer](model.parameters(), config)
     x_train = split.x_train.to(_DTYPES[config.dtype])
-    with Recorder(model, optimizer) as recorder:
+    with Recorder(model, optimizer, config.record_every) as recorder:
         for batch in _batches(config):
             optimizer.zero_grad()
             loss = cross_entropy(model(x_train[batch]), split.y_train[batch])

@@ -131,7 +131,7 @@ def _explain(question, cases, outcomes, expected, right):
     named = _named_mistake(question, cases, outcomes)
     if named:
         return f"{named} Seen at: {text}"
-    if outcome.integers:
+    if outcome.integers and not np.all(np.asarray(expected[first]) % 1 == 0):
         return f"It returns whole numbers: does // or an integer array round on the way? Seen at: {text}"
     return text
 

@@ -1,0 +1,121 @@
+"""A course that runs nbgrader: its own commands on sheet 03, in an environment of its own.
+
+nbgrader is installed by pip into a fresh virtual environment; torch and the rest come from the running one.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SLUG = "03_sigmoid_tanh_vanishing"
+SHEET = f"{SLUG}/{SLUG}.ipynb"
+SCORES = f"""
+import json
+from nbgrader.api import Gradebook
+with Gradebook("sqlite:///gradebook.db") as book:
+    submissions = book.find_assignment({SLUG!r}).submissions
+    print(json.dumps({{one.student.id: [one.score, one.max_score] for one in submissions}}))
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Course:
+    """A copy of what nbgrader needs of the repository, and the environment that it runs in."""
+
+    folder: Path
+    scripts: Path
+
+    def python(self, *arguments):
+        """Run Python there and return what it prints; its scripts are found, as in an activated environment."""
+        cleared = ("PYTHONWARNINGS", "PYTHONPATH", "PYTHONHOME")
+        kept = {name: value for name, value in os.environ.items() if name not in cleared}
+        path = os.pathsep.join([str(self.scripts), os.environ["PATH"]])
+        command = [str(self.scripts / "python"), *map(str, arguments)]
+        done = subprocess.run(
+            command, cwd=self.folder, env=kept | {"PATH": path}, capture_output=True, text=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def nbgrader(self, *arguments):
+        return self.python("-m", "nbgrader", *arguments)
+
+
+def make_environment(folder):
+    """Make a virtual environment that also sees the packages of the running one; return its folder of scripts."""
+    venv.create(folder, with_pip=True)
+    scheme = {"base": str(folder), "platbase": str(folder)}
+    site = Path(sysconfig.get_path("purelib", "venv", scheme))
+    seen = "; ".join(f"site.addsitedir({path!a})" for path in {*map(sysconfig.get_path, ("purelib", "platlib"))})
+    (site / "running.pth").write_text(f"import site; {seen}\n")
+    return Path(sysconfig.get_path("scripts", "venv", scheme))
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """nbgrader installed, the release generated over the one that is committed."""
+    folder = tmp_path_factory.mktemp("course")
+    course = Course(folder, make_environment(tmp_path_factory.mktemp("nbgrader")))
+    course.python("-m", "pip", "install", "--quiet", "-c", ROOT / "requirements.lock", "nbgrader==0.9.6")
+    for name in ("solutions", "exercises"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "nbgrader_config.py", folder)
+    course.nbgrader("generate_assignment", SLUG)
+    return course
+
+
+def cells(path):
+    return nbformat.v4.reads(path.read_text(encoding="utf-8")).cells
+
+
+def test_release_of_nbgrader_has_the_cells_and_metadata_of_ours(course):
+    ours, theirs = cells(ROOT / "exercises" / SHEET), cells(course.folder / "exercises" / SHEET)
+    assert theirs == ours
+    assert any("nbgrader" in cell.metadata for cell in ours)
+
+
+def test_release_of_nbgrader_is_ours_byte_for_byte(course):
+    theirs = (course.folder / "exercises" / SHEET).read_text(encoding="utf-8")
+    assert theirs == (ROOT / "exercises" / SHEET).read_text(encoding="utf-8")
+
+
+def test_release_of_nbgrader_holds_the_sheet_alone(course):
+    assert [path.name for path in (course.folder / "exercises" / SLUG).iterdir()] == [f"{SLUG}.ipynb"]
+
+
+def test_solution_validates(course):
+    assert "Success! Your notebook passes all the tests." in course.nbgrader("validate", f"solutions/{SHEET}")
+
+
+def submit(course, student, answers):
+    """Hand in the released sheet with the answer cells replaced."""
+    notebook = nbformat.v4.reads((course.folder / "exercises" / SHEET).read_text(encoding="utf-8"))
+    for cell in notebook.cells:
+        cell.source = answers.get(cell.id, cell.source)
+    path = course.folder / "submitted" / student / SHEET
+    path.parent.mkdir(parents=True)
+    nbformat.write(notebook, path)
+
+
+def test_autograde_gives_the_solution_all_points_and_the_empty_sheet_none(course):
+    solved = {cell.id: cell.source for cell in cells(ROOT / "solutions" / SHEET) if "BEGIN SOLUTION" in cell.source}
+    submit(course, "solved", solved)
+    submit(course, "empty", {})
+    course.nbgrader("autograde", SLUG)
+    scores = json.loads(course.python("-c", SCORES))
+    points = [cell.metadata.nbgrader.get("points", 0) for cell in cells(ROOT / "exercises" / SHEET) if cell.metadata]
+    assert sum(points) > 0
+    assert scores == {"solved": [sum(points), sum(points)], "empty": [0, sum(points)]}
+    graded = course.folder / "autograded" / "solved" / SHEET
+    assert graded.read_text(encoding="utf-8").count("hidden cases pass") == sum(value > 0 for value in points)
