@@ -224,7 +224,7 @@ class Worker(object):
         self.lines.append(line)
         with open(self.log, "ab") as log:
             log.write(line.encode("utf-8") + b"\n")
-        self.found += line.startswith("Collecting ")
+        self.found += line.startswith(("Collecting ", "Processing "))
         self.megabytes += wheel_megabytes(line) if "Downloading" in line else 0
         if line.startswith("Installing collected packages: "):
             names = line.split(": ")[1].split(", ")

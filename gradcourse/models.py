@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from copy import deepcopy
 from itertools import pairwise
 
 import torch
@@ -59,11 +60,11 @@ def activation_name(activation):
 
 
 def make_activation(activation):
-    """Return a module for an activation given by name or as an elementwise callable on tensors.
+    """Return a module for an activation given by name or as an elementwise callable on tensors, a module included.
 
     Raises:
         ValueError: for a name that is not in ACTIVATIONS.
-        TypeError: for anything that is neither a name nor callable.
+        TypeError: for anything that is neither a name nor callable, and for a class in place of its instance.
     """
     if isinstance(activation, str):
         if activation not in ACTIVATIONS:
@@ -71,7 +72,9 @@ def make_activation(activation):
                 f"activation={activation!r} is unknown; take one of {', '.join(ACTIVATIONS)} or a callable on tensors"
             )
         return ACTIVATIONS[activation]()
-    if callable(activation):
+    if isinstance(activation, nn.Module):
+        return deepcopy(activation)  # each layer gets its own
+    if callable(activation) and not isinstance(activation, type):
         return Activation(activation, activation_name(activation))
     raise TypeError(
         f"activation={activation!r} must be a name or a callable on tensors, not {type(activation).__name__}"
@@ -168,9 +171,11 @@ def mlp(
         raise ValueError(f"mlp(depth={depth}, width={width}): depth and width must be >= 1")
     sizes = [inputs, *[width] * (depth - 1), outputs]
     name = activation_name(activation)
+    if name.startswith("linear"):  # a function of that name would take the place of a layer
+        name = "activation"
     layers = OrderedDict()
     for number, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         layers[f"linear{number}"] = _linear(fan_in, fan_out, init, gain, bias_std, dtype, generator)
         if number < depth:
-            layers[f"{name}{number}"] = make_activation(activation)
+            layers[f"{name}{number}"] = make_activation(activation).to(dtype)
     return nn.Sequential(layers)

@@ -72,7 +72,7 @@ def reveal(id, measured):
 
 
 def _shown(value):
-    return value if isinstance(value, str) else f"{float(value):.2g}"
+    return value if isinstance(value, str) else f"{float(value):.3g}"
 
 
 def _compare_options(guess, measured):

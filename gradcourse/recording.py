@@ -230,7 +230,8 @@ class Recorder:
 
     def _before_step(self, optimizer, args, kwargs):
         if self._recording:
-            self._used = torch.stack([_norm(p.grad) for p in self._raw if p.grad is not None] or [torch.zeros(())])
+            if self._raw:  # not yet where the backward pass is in a closure that the step calls
+                self._used = torch.stack([_norm(p.grad) for p in self._raw if p.grad is not None] or [torch.zeros(())])
             self._before = {layer: layer.weight.detach().clone() for layer in self._weighted()}
 
     def _after_step(self, optimizer, args, kwargs):
@@ -324,7 +325,11 @@ def _first_non_finite(rows, losses):
         if lost and lost[0].step < step:
             break  # at a step that was not recorded
         forward = [(name, "forward") for name, seen in layers.items() if not _finite(seen.get("activation_rms"))]
-        backward = [(name, "backward") for name, seen in layers.items() if not _finite(seen.get("delta"))]
+        backward = [
+            (name, "backward")
+            for name, seen in layers.items()
+            if not (_finite(seen.get("delta")) and _finite(seen.get("weight_gradient")))
+        ]
         at_loss = [(event.layer, event.direction) for event in lost if event.step == step]
         broken = [*forward, *at_loss, *reversed(backward)]
         if broken:
@@ -347,7 +352,9 @@ def _first_zero_updates(trace):
 
 
 def measure(model, batch, loss_fn):
-    """Measure one forward and backward pass; the model's own gradients are left as they were.
+    """Measure one forward and backward pass.
+
+    The model's gradients and buffers (BatchNorm's running statistics) and torch's generator are left as they were.
 
     Args:
         model: any torch module.
@@ -359,8 +366,9 @@ def measure(model, batch, loss_fn):
     """
     x, y = batch
     kept = [(parameter, parameter.grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        with Recorder(model) as recorder:
+        with torch.random.fork_rng(devices=[]), Recorder(model) as recorder:
             for parameter, _ in kept:
                 parameter.grad = None
             loss = loss_fn(model(x), y)
@@ -370,4 +378,6 @@ def measure(model, batch, loss_fn):
     finally:
         for parameter, gradient in kept:
             parameter.grad = gradient
+        for buffer, value in buffers:
+            buffer.copy_(value)
     return recorder.trace

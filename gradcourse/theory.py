@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from gradcourse.models import make_activation, weight_variance
+from gradcourse.models import activation_name, make_activation, weight_variance
 
 _REACH = 12.0  # standard deviations: what lies beyond has probability 4e-33
 _SETTLED = 1e-12  # a panel whose two estimates agree to this is done
@@ -37,7 +37,9 @@ def gaussian_mean(function, variance=1.0):
         middle = 0.5 * (left + right)
         whole = _panel_integrals(function, scale, left, right)
         halves = _panel_integrals(function, scale, left, middle) + _panel_integrals(function, scale, middle, right)
-        done = ((whole - halves).abs() <= _SETTLED * (1.0 + halves.abs())) | (right - left < _SMALLEST_PANEL)
+        error = (whole - halves).abs()
+        done = (error <= _SETTLED * (1.0 + halves.abs())) | (right - left < _SMALLEST_PANEL)
+        done |= ~torch.isfinite(error)  # halving does not cure NaN and inf: they stay visible in the total
         total += float(halves[done].sum())
         left, right = torch.cat([left[~done], middle[~done]]), torch.cat([middle[~done], right[~done]])
     return total
@@ -88,14 +90,21 @@ def variance_fixed_point(activation, weight_variance, bias_variance=0.0, start=1
 
     Returns:
         q*; 0.0 when the signal dies out, inf when it grows without bound.
+
+    Raises:
+        ValueError: for a start that is not > 0, or an activation that is NaN somewhere.
     """
+    if not (math.isfinite(start) and start > 0):
+        raise ValueError(f"start={start!r}: the variance at the first layer must be finite and > 0")
     next_variance = variance_map(activation, weight_variance, bias_variance)
     first = next_variance(start)
+    if math.isnan(first):
+        raise ValueError(f"activation {activation_name(activation)} is NaN at some pre-activations: it has no variance")
     if math.isclose(first, start, rel_tol=1e-9):
         return start
     factor = 2.0 if first > start else 0.5
     here = start
-    while 1e-12 < here < 1e12:
+    while here < 1e12 if first > start else here > 1e-12:
         there = here * factor
         if (next_variance(there) - there) * (first - start) <= 0:
             return _bisect(lambda q: next_variance(q) - q, min(here, there), max(here, there))
@@ -162,7 +171,8 @@ def gradient_profile(config, input_mean_square=1.0):
     for number, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         variance = weight_variance(config.init, config.gain, fan_in, fan_out)
         if number > 1:
-            log_factors.append(0.5 * math.log(fan_out * variance * mean_square_slope(config.activation, q)))
+            chi = fan_out * variance * mean_square_slope(config.activation, q)
+            log_factors.append(-math.inf if chi == 0 else 0.5 * math.log(chi))
             q = mean_square(config.activation, q)
         q = fan_in * variance * q + (1.0 / (3.0 * fan_in) if config.init == "torch" else config.bias_std**2)
     return np.exp(np.append(np.cumsum(log_factors[::-1])[::-1], 0.0))
