@@ -1,360 +1,403 @@
-"""Trace, the one record of an experiment, and Recorder, which takes it from any torch model and training loop.
+"""Recorder: takes a Trace from any torch model and training loop, cheaply and without waiting for the device.
 
-A layer is a module with a weight of its own or an activation module, in call order; h is its output.
+A layer is a module with a weight of its own or an activation module, in call order; h is its output. During a step only
+references to the outputs are collected; they are reduced together when the step ends, and the results stay on the
+model's device until the trace is read.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+import weakref
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd import Variable
+from torch.nn.utils.parametrize import is_parametrized
 
 from gradcourse.models import Activation
+from gradcourse.readout import Row, is_bias, read
+from gradcourse.reductions import SMALL, Plan, fraction_beyond, norms_of, peaks
+from gradcourse.trace import STATISTICS, Event, Trace, factor_per_layer
 
-STATISTICS = ("delta", "weight_gradient", "update_ratio", "activation_rms", "saturation", "dead")
-"""The arrays of a Trace, each of shape (S, L)."""
+__all__ = ["STATISTICS", "Event", "Recorder", "Trace", "factor_per_layer", "measure"]
 
-_SLOPE_LEFT = {  # what is left of the steepest slope, from the activation's output
-    nn.Sigmoid: lambda h: 4.0 * h * (1.0 - h),
-    nn.Tanh: lambda h: 1.0 - h * h,
+_SLOPE_LEFT = 0.02  # of the steepest slope: less counts as saturated
+_LEVELS_OFF = {  # activation -> (centre c, reach r): saturated where |h - c| > r
+    nn.Sigmoid: (0.5, 0.5 * math.sqrt(1.0 - _SLOPE_LEFT)),  # its slope is h (1 - h)
+    nn.Tanh: (0.0, math.sqrt(1.0 - _SLOPE_LEFT)),  # 1 - h**2
+    nn.Softsign: (0.0, 1.0 - math.sqrt(_SLOPE_LEFT)),  # (1 - |h|)**2
+    nn.Hardsigmoid: (0.5, 0.5 - 1e-6),  # constant inside, 0 at the ends
 }
-_SATURATED = 0.02  # of the steepest slope: |pre-activation| above 5.3 for sigmoid, 2.65 for tanh
 _CAN_DIE = (nn.ReLU, nn.ReLU6)
 _NOT_ELEMENTWISE = {"MultiheadAttention", "Softmax", "Softmax2d", "LogSoftmax", "Softmin"}
 _ACTIVATION_MODULES = (
     Activation,
     *(getattr(nn, name) for name in nn.modules.activation.__all__ if name not in _NOT_ELEMENTWISE),
 )
-_CLIPPED = 1.0 - 1e-6  # used norm over raw norm; rounding alone stays above it
+_OF_OUTPUTS = ("delta", "activation_rms", "saturation", "dead")
 
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened at one step.
-
-    Attributes:
-        kind: "clipped", "non-finite" or "zero update".
-        step: the optimizer step, counted from 0.
-        layer: name of the layer, "" where the event is about the whole model.
-        direction: for a non-finite value, "forward" or "backward".
-        raw: for clipping, the norm of the whole gradient after the backward pass.
-        used: for clipping, the norm that the optimizer saw.
-    """
-
-    kind: str
-    step: int
-    layer: str = ""
-    direction: str = ""
-    raw: float = float("nan")
-    used: float = float("nan")
-
-
-@dataclass(frozen=True, repr=False)
-class Trace:
-    """What was recorded at S steps in L layers, input side first.
-
-    NaN means "not defined here"; inf and NaN that a run produced stay visible.
-
-    Attributes:
-        layers: names of the layers, length L.
-        has_weight: which layers hold a weight matrix, bool, shape (L,).
-        steps: the optimizer steps that were recorded, int, shape (S,).
-        loss: the loss before each of these steps, shape (S,); NaN unless known.
-        delta: root mean square of dL/dh over the batch and the units, shape (S, L).
-        weight_gradient: norm of dL/dW before any clipping, shape (S, L).
-        update_ratio: norm of the step of W over the norm of W, shape (S, L).
-        activation_rms: root mean square of h, shape (S, L).
-        saturation: fraction of outputs where less than 2 % of the steepest slope is left, shape (S, L); for sigmoid
-            and tanh.
-        dead: fraction of units that are 0 for the whole batch, shape (S, L); ReLU.
-        events: what happened, in order of steps.
-        config: the Config behind the run, or None.
-        train_accuracy: on the training part after the last step; NaN unless known.
-        test_accuracy: on the test part after the last step; NaN unless known.
-    """
-
-    layers: tuple[str, ...]
-    has_weight: np.ndarray
-    steps: np.ndarray
-    loss: np.ndarray
-    delta: np.ndarray
-    weight_gradient: np.ndarray
-    update_ratio: np.ndarray
-    activation_rms: np.ndarray
-    saturation: np.ndarray
-    dead: np.ndarray
-    events: tuple[Event, ...] = ()
-    config: object = None
-    train_accuracy: float = float("nan")
-    test_accuracy: float = float("nan")
-
-    def __repr__(self):
-        of = "" if self.config is None else f" of {self.config.summary}"
-        weights = int(self.has_weight.sum())
-        return f"<Trace{of}: {len(self.steps)} steps x {len(self.layers)} layers, {weights} with weights>"
-
-    def at_weights(self, statistic, step=0):
-        """Return one statistic at the layers with weights, input side first.
-
-        Args:
-            statistic: a name in STATISTICS.
-            step: index into the recorded steps; -1 is the last one.
-
-        Returns:
-            float64 array, one entry per layer with weights.
-
-        Raises:
-            ValueError: for an unknown statistic.
-            IndexError: for a step that was not recorded.
-        """
-        if statistic not in STATISTICS:
-            raise ValueError(f"at_weights({statistic!r}): a trace holds {', '.join(STATISTICS)}")
-        if not -len(self.steps) <= step < len(self.steps):
-            raise IndexError(f"step={step}: this trace holds {len(self.steps)} recorded steps, counted from 0")
-        return getattr(self, statistic)[step, self.has_weight]
-
-    def factor_per_layer(self, statistic="delta", step=0):
-        """Return the factor by which a statistic changes per layer, going towards the input.
-
-        Taken over the layers with weights but the output layer, whose gradient is set by the loss: see
-        factor_per_layer.
-        """
-        return factor_per_layer(self.at_weights(statistic, step)[:-1])
-
-
-def factor_per_layer(values):
-    """Return the factor by which values change per layer, going towards the input (index 0).
-
-    From the least-squares slope of their logarithm. NaN where fewer than two are finite and positive.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    usable = np.isfinite(values) & (values > 0)
-    if usable.sum() < 2:
-        return float("nan")
-    number = np.arange(len(values))[usable]
-    return float(np.exp(-np.polyfit(number, np.log(values[usable]), 1)[0]))
+_under_a_recorder = weakref.WeakSet()  # models
 
 
 @dataclass(eq=False)
 class _Layer:
-    """A layer under observation and what the pending step has shown of it so far."""
+    """A layer under observation."""
 
     name: str
     module: nn.Module
-    seen: dict = field(default_factory=dict)
-    mean_squares: dict = field(default_factory=dict)
+    mark: object  # what to look for in its output
+    settled: bool = False  # its output is not changed in place by what follows, so it can be measured at the step's end
 
-    @property
-    def weight(self):
-        return self.module._parameters.get("weight")
 
-    def add_mean_square(self, key, tensor):
-        """Add a tensor's entries to a running mean square, in float64: float32 squares underflow below 1e-19."""
-        square = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64).square()
-        total, count = self.mean_squares.get(key, (0.0, 0))
-        self.mean_squares[key] = (total + square, count + tensor.numel())
+@dataclass(eq=False)
+class _Step:
+    """What the pending step has shown so far."""
 
-    def row(self):
-        """Return the step's statistics and forget them."""
-        row = self.seen | {key: (total / count).sqrt() for key, (total, count) in self.mean_squares.items()}
-        self.seen, self.mean_squares = {}, {}
-        return row
+    deferred: list = field(default_factory=list)  # (layer, output, its version when seen), to be measured at the end
+    unsettled: list = field(default_factory=list)  # the same, measured already
+    found: dict = field(default_factory=lambda: defaultdict(list))  # statistic -> [(layers, values, entries each)]
+    peaks: list = field(default_factory=list)  # (layers, largest output of each unit)
+    calls: Counter = field(default_factory=Counter)  # module -> calls in this pass
+    last: _Layer = None  # the layer called last
+    awaits_backward: bool = False
+    backwards: int = 0
+    raw: tuple = None  # (parameters, norms of their gradients after the backward pass)
+    used: tuple = None  # the same as the optimizer saw them
+    before: list = None  # copies of the parameters
+    moved: tuple = None  # (parameters, norms of their steps, norms of their values before)
 
 
 class Recorder:
     """Records every step of an unchanged training loop: ``with Recorder(model, optimizer) as recorder: ...``.
 
-    A step ends when `optimizer.step()` does. Passes under `torch.no_grad()` are not recorded. The hooks are removed
-    when the block ends, also by an exception.
+    A step ends when `optimizer.step()` does or, when that was left out (as a loss scaler does after an overflow), when
+    the next forward pass finds the gradients gone. Several backward passes before a step count together. Passes under
+    `torch.no_grad()` are not recorded. The hooks are removed when the block ends, also by an exception.
 
     Args:
         model: any torch module.
         optimizer: the optimizer whose steps are counted; None when `end_step` is called by hand.
         every: record every n-th step.
+        statistics: names in STATISTICS to record; None: all. Without delta, activation_rms, saturation and dead
+            nothing is done per layer in the forward pass.
+        per_call: make each call of a module within a pass a layer of its own, ``name[0]``, ``name[1]``, ...: for
+            recurrent cells, whose calls are the time steps.
+        loss_scale: what the loss is multiplied by before the backward pass and the gradients are divided by before
+            the step: a number, or the GradScaler.
 
     Raises:
-        ValueError: for every < 1.
+        ValueError: for every < 1 or an unknown statistic; on entering, for a model without layers or under a Recorder
+            already, and for an optimizer of another model.
+        RuntimeError: on entering a second time.
     """
 
-    def __init__(self, model, optimizer=None, every=1):
+    def __init__(self, model, optimizer=None, every=1, *, statistics=None, per_call=False, loss_scale=1.0):
         if every < 1:
             raise ValueError(f"Recorder(every={every}): every must be >= 1")
-        self.model = model
-        self.optimizer = optimizer
-        self.every = every
-        self._layers = {}  # module -> _Layer, in call order
+        self._statistics = set(STATISTICS if statistics is None else statistics)
+        self._looks_at_outputs = bool(self._statistics & set(_OF_OUTPUTS))
+        unknown = sorted(self._statistics - set(STATISTICS))
+        if unknown:
+            raise ValueError(f"Recorder(statistics=[{unknown[0]!r}]): a statistic is one of {', '.join(STATISTICS)}")
+        self.model, self._optimizer, self._every = model, optimizer, every
+        self._per_call, self._loss_scale = per_call, loss_scale
+        self._state = "new"
+        self._layers = {}  # (module, call) -> _Layer
+        self._order = []  # the layers in call order
         self._rows = []
         self._losses = {}  # step -> loss, recorded step or not: a loss that overflows must show
-        self._handles = []
-        self._step = 0
-        self._forget_step()
+        self._number = 0
+        self._plans = {}  # what is reduced together -> how
+        self._handles, self._listening = [], []
+        self._hooked = (False, 0)  # whether the forward hooks are attached, and to how many layers
+
+    # ---- opening and closing
 
     def __enter__(self):
-        for name, module in self.model.named_modules():
-            if _is_layer(module):
-                self._handles.append(module.register_forward_hook(self._forward_hook(name)))
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                self._handles.append(parameter.register_post_accumulate_grad_hook(self._after_gradient))
-        if self.optimizer is not None:
-            self._handles.append(self.optimizer.register_step_pre_hook(self._before_step))
-            self._handles.append(self.optimizer.register_step_post_hook(self._after_step))
+        self._refuse_misuse()
+        self._modules = [(name, module) for name, module in self.model.named_modules() if _is_layer(module)]
+        if not self._modules:
+            raise ValueError("Recorder: this model has no layer: no module with a weight and no activation module")
+        self._parameters = _Parameters(self.model)
+        _under_a_recorder.add(self.model)
+        self._state = "open"
+        if self._optimizer is not None:
+            self._handles.append(self._optimizer.register_step_pre_hook(self._before_step))
+            self._handles.append(self._optimizer.register_step_post_hook(self._after_step))
+        self._begin_step()
         return self
 
     def __exit__(self, *exception):
+        self._listen(False)
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._now = [], None
+        _under_a_recorder.discard(self.model)
+        self._state = "closed"
         return False
 
-    @property
-    def _recording(self):
-        return self._step % self.every == 0
+    def _refuse_misuse(self):
+        if self._state != "new":
+            raise RuntimeError("this Recorder has been used already: make a new one for another recording")
+        if self.model in _under_a_recorder:
+            raise ValueError("this model is under a Recorder already: close that one first")
+        if self._optimizer is not None:
+            own = {id(parameter) for parameter in self.model.parameters()}
+            groups = self._optimizer.param_groups
+            if not any(id(parameter) in own for group in groups for parameter in group["params"]):
+                raise ValueError(
+                    "Recorder: the optimizer holds no parameter of this model: pass the one that trains it"
+                )
 
-    def _forward_hook(self, name):
-        def hook(module, inputs, output):
-            if not (self._recording and torch.is_grad_enabled() and isinstance(output, torch.Tensor)):
-                return
-            layer = self._layers.setdefault(module, _Layer(name, module))
-            layer.add_mean_square("activation_rms", output)
-            _observe_activation(layer, output.detach())
-            if output.requires_grad:
-                output.register_hook(lambda gradient: layer.add_mean_square("delta", gradient))
+    def _need_open(self, what):
+        if self._state != "open":
+            raise RuntimeError(f"{what}: this Recorder is closed; call it inside its with block")
 
-        return hook
+    # ---- one step: forward passes, backward passes, the optimizer
 
-    def _after_gradient(self, parameter):
-        if self._recording:
-            self._raw[parameter] = _norm(parameter.grad)
+    def _begin_step(self):
+        self._now = _Step()
+        self._listen(self._number % self._every == 0)
 
+    def _listen(self, wanted):
+        """Attach or remove the forward hooks: between recorded steps there are none."""
+        modules = self._modules if self._looks_at_outputs or not self._order else []
+        hooked = (wanted, len(modules))
+        if hooked == self._hooked:
+            return
+        self._hooked = hooked
+        for handle in self._listening:
+            handle.remove()
+        self._listening = [module.register_forward_hook(self._observer(name)) for name, module in modules if wanted]
+        if wanted:
+            self._listening.append(self.model.register_forward_hook(self._await_backward))
+
+    def _observer(self, name):
+        def after_forward(module, inputs, output):
+            output = _first_tensor(output)
+            if output is not None and torch.is_grad_enabled() and self._still_in_step():
+                layer = self._layer(name, module)
+                if self._looks_at_outputs:
+                    self._observe(layer, output)
+
+        return after_forward
+
+    def _still_in_step(self):
+        """End a step that the optimizer never took; return whether the step that is now pending is recorded."""
+        first = self._parameters.first
+        if self._now.backwards and first is not None and first.grad is None:
+            self.end_step()
+        return bool(self._listening)
+
+    def _layer(self, name, module):
+        now = self._now
+        call = now.calls[module] if self._per_call else 0
+        now.calls[module] += 1
+        layer = self._layers.get((module, call))
+        if layer is None:
+            label = f"{name}[{call}]" if self._per_call else name
+            layer = self._layers[module, call] = _Layer(label, module, _mark(module))
+            self._order.insert(self._order.index(now.last) + 1 if now.last else 0, layer)
+        now.last = layer
+        return layer
+
+    def _observe(self, layer, output):
+        """Keep a small output for the step's end; measure it now where it is large or may be changed in place."""
+        wants_delta = output.requires_grad and "delta" in self._statistics
+        if layer.settled and output.numel() <= SMALL:
+            self._now.deferred.append((layer, output, output._version))
+            if wants_delta:
+                output.retain_grad()
+            return
+        if not layer.settled:
+            self._now.unsettled.append((layer, output, output._version))
+        self._measure_outputs(layer, [layer], [output.detach()])
+        if wants_delta:
+            output.register_hook(lambda gradient: self._measure_deltas((layer, "delta"), [layer], [gradient.detach()]))
+
+    def _await_backward(self, module, inputs, output):
+        """Ask for a call when the backward pass is over: then the gradients are there and not yet clipped."""
+        output = _first_tensor(output)
+        if output is not None and output.requires_grad and self._listening:
+            output.register_hook(lambda gradient: Variable._execution_engine.queue_callback(self._after_backward))
+
+    @torch.no_grad()
+    def _after_backward(self):
+        if self._listening:
+            self._now.backwards += 1
+            self._now.calls.clear()
+            self._now.last = None
+            self._now.raw = self._parameters.gradient_norms()
+
+    @torch.no_grad()
     def _before_step(self, optimizer, args, kwargs):
-        if self._recording:
-            if self._raw:  # not yet where the backward pass is in a closure that the step calls
-                self._used = torch.stack([_norm(p.grad) for p in self._raw if p.grad is not None] or [torch.zeros(())])
-            self._before = {layer: layer.weight.detach().clone() for layer in self._weighted()}
+        if self._listening:
+            if self._now.backwards:  # else the step calls a closure that makes the gradients
+                self._now.used = self._parameters.gradient_norms()
+            if "update_ratio" in self._statistics:
+                self._now.before = self._parameters.copies()
 
+    @torch.no_grad()
     def _after_step(self, optimizer, args, kwargs):
-        if self._recording:
-            for layer, before in self._before.items():
-                layer.seen["update_ratio"] = _norm(layer.weight.detach() - before) / _norm(before)
+        if self._listening and self._now.before is not None:
+            self._now.moved = self._parameters.moved_since(self._now.before)
         self.end_step()
 
-    def _weighted(self):
-        return [layer for layer in self._layers.values() if layer.weight is not None]
-
     def log_loss(self, loss):
-        """Note the loss of the pending step, a number or a tensor with one entry."""
-        self._losses[self._step] = torch.as_tensor(loss).detach().to(torch.float64)
+        """Note the loss of the pending step, a number or a tensor with one entry.
 
+        Raises:
+            RuntimeError: when the Recorder is closed.
+        """
+        self._need_open("log_loss")
+        self._losses[self._number] = torch.as_tensor(loss).detach().clone()
+
+    @torch.no_grad()
     def end_step(self):
-        """Close the pending step. The optimizer does this; call it yourself only when there is none."""
-        if self._recording:
-            for layer in self._weighted():
-                if layer.weight in self._raw:
-                    layer.seen["weight_gradient"] = self._raw[layer.weight]
-            rows = {layer.name: layer.row() for layer in self._layers.values()}
-            self._rows.append((self._step, self._norms(), rows))
-        self._forget_step()
-        self._step += 1
+        """Close the pending step. The optimizer does this; call it yourself only when there is none.
 
-    def _forget_step(self):
-        self._raw = {}  # parameter -> norm of its gradient after the backward pass
-        self._used = None  # norms of the gradients that the optimizer saw
-        self._before = {}  # layer -> weight before the step
+        Raises:
+            RuntimeError: when the Recorder is closed.
+        """
+        self._need_open("end_step")
+        if self._listening:
+            self._rows.append(self._measure_step())
+        self._number += 1
+        self._begin_step()
 
-    def _norms(self):
-        """Return the norm of the whole gradient as it left the backward pass and as the optimizer saw it."""
-        if not self._raw or self._used is None:
-            return None
-        raw = torch.linalg.vector_norm(torch.stack(list(self._raw.values())))
-        return raw, torch.linalg.vector_norm(self._used)
+    # ---- measuring
+
+    def _measure_step(self):
+        now = self._now
+        kept = [(layer, output) for layer, output, _ in now.deferred]
+        self._measure_outputs("outputs", [layer for layer, _ in kept], [output.detach() for _, output in kept])
+        deltas = [(layer, output.grad) for layer, output in kept if output.retains_grad and output.grad is not None]
+        self._measure_deltas("deltas", [layer for layer, _ in deltas], [gradient for _, gradient in deltas])
+        changed = {layer for layer, output, version in now.deferred + now.unsettled if output._version != version}
+        for layer, *_ in now.deferred + now.unsettled:
+            layer.settled = layer not in changed
+        now.found["dead"] = list(self._dead())
+        return Row(self._number, now.found, now.raw or now.used, now.used, now.moved, self._scale())
+
+    def _plan(self, name, layers, tensors):
+        """Return the plan to reduce these tensors; from step to step it is mostly the same."""
+        plan = self._plans.get(name)
+        if plan is None or not plan.fits(layers, tensors):
+            plan = self._plans[name] = Plan(layers, tensors, [layer.mark for layer in layers])
+        return plan
+
+    def _measure_deltas(self, name, layers, gradients):
+        if layers:
+            plan = self._plan(name, layers, gradients)
+            self._now.found["delta"].append((plan.order, plan.norms(gradients), plan.entries))
+
+    def _measure_outputs(self, name, layers, outputs):
+        """Reduce the outputs of some layers: their size, their saturation, their dead units."""
+        if not layers or self._statistics.isdisjoint(_OF_OUTPUTS[1:]):
+            return
+
+        def look_closer(keys, mark, stack, may_change):
+            if mark == "can die":
+                if "dead" in self._statistics:
+                    self._now.peaks.append((keys, peaks(stack)))
+            elif mark is not None and "saturation" in self._statistics:
+                fractions = fraction_beyond(stack, *mark, may_change)
+                self._now.found["saturation"].append((keys, fractions, np.ones(len(keys))))
+
+        plan = self._plan(name, layers, outputs)
+        sizes = plan.norms(outputs, look_closer)
+        if "activation_rms" in self._statistics:
+            self._now.found["activation_rms"].append((plan.order, sizes, plan.entries))
+
+    def _dead(self):
+        """Yield the fraction of dead units of each layer, over all of the step's batches."""
+        layers = [layer for keys, _ in self._now.peaks for layer in keys]
+        if len(set(layers)) == len(layers):
+            groups = self._now.peaks
+        else:
+            tops = {}
+            for keys, rows in self._now.peaks:
+                for layer, row in zip(keys, rows, strict=True):
+                    tops[layer] = torch.maximum(row, tops[layer]) if layer in tops else row
+            groups = [([layer], row.unsqueeze(0)) for layer, row in tops.items()]
+        for keys, rows in groups:
+            yield keys, (rows <= 0).double().mean(dim=1), np.ones(len(keys))
+
+    def _scale(self):
+        """Return the loss scale of the pending step, without waiting for the device."""
+        scale = getattr(self._loss_scale, "_scale", self._loss_scale)  # of a GradScaler, a tensor that it updates
+        return scale.detach().clone() if isinstance(scale, torch.Tensor) else float(scale or 1.0)
+
+    # ---- reading
 
     @property
     def trace(self):
         """The Trace of the steps that have ended so far."""
-        layers = list(self._layers.values())
-        steps = [step for step, *_ in self._rows]
-        trace = Trace(
-            layers=tuple(layer.name for layer in layers),
-            has_weight=np.array([layer.weight is not None for layer in layers], dtype=bool),
-            steps=np.array(steps, dtype=int),
-            loss=np.array([float(self._losses.get(step, np.nan)) for step in steps]),
-            **{name: self._array(name, layers) for name in STATISTICS},
-        )
-        events = [*_clippings(self._rows), *_first_non_finite(self._rows, self._losses), *_first_zero_updates(trace)]
-        return replace(trace, events=tuple(sorted(events, key=lambda event: event.step)))
+        return read(self.model, self._order, self._rows, self._losses, self._statistics)
 
-    def _array(self, statistic, layers):
-        values = [
-            [float(rows.get(layer.name, {}).get(statistic, np.nan)) for layer in layers] for *_, rows in self._rows
-        ]
-        return np.array(values, dtype=np.float64).reshape(len(self._rows), len(layers))
+
+class _Parameters:
+    """The trainable parameters of a model."""
+
+    def __init__(self, model):
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self.first = named[0][1] if named else None
+        self._all = [parameter for _, parameter in named]
+        self._weights = [parameter for name, parameter in named if not is_bias(name)]
+        self._gradients = {}  # which parameters have a gradient -> how to reduce them
+        self._values, self._copies = (Plan(self._weights, self._weights) for _ in range(2))
+
+    def gradient_norms(self):
+        """Return the parameters that have a gradient and its norm for each."""
+        gradients = [parameter.grad for parameter in self._all]
+        having = tuple(gradient is not None for gradient in gradients)
+        gradients = [_dense(gradient) for gradient in gradients if gradient is not None]
+        plan = self._gradients.get(having)
+        if plan is None or any(gradient.is_sparse for gradient in gradients):
+            plan = Plan([parameter for parameter in self._all if parameter.grad is not None], gradients)
+            self._gradients[having] = plan
+        return plan.order, plan.norms(gradients)
+
+    def copies(self):
+        """Copy the weights, to be handed to `moved_since`."""
+        return [stack if own else stack.clone() for _, _, stack, own in self._copies.stacks(self._weights)]
+
+    def moved_since(self, before):
+        """Return the weights, the norm of what each has moved since `before`, and of what it was; spends `before`."""
+        sizes = norms_of(before)
+        now = (stack for _, _, stack, _ in self._values.stacks(self._weights))
+        return self._values.order, norms_of([old.sub_(new) for old, new in zip(before, now, strict=True)]), sizes
+
+
+def _dense(gradient):
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
 def _is_layer(module):
-    return isinstance(module, _ACTIVATION_MODULES) or module._parameters.get("weight") is not None
+    own = [name for name, parameter in module._parameters.items() if parameter is not None and not is_bias(name)]
+    return isinstance(module, _ACTIVATION_MODULES) or bool(own and "weight" in "".join(own)) or is_parametrized(module)
 
 
-def _norm(tensor):
-    return torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64)
+def _first_tensor(output):
+    """Return the first floating-point tensor in what a module returned, or None."""
+    if isinstance(output, torch.Tensor):
+        return output if output.is_floating_point() else None
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
+    return next((found for found in map(_first_tensor, parts) if found is not None), None)
 
 
-def _observe_activation(layer, output):
-    kind = type(layer.module)
-    if kind in _SLOPE_LEFT:
-        layer.seen["saturation"] = (_SLOPE_LEFT[kind](output) < _SATURATED).double().mean()
-    if kind in _CAN_DIE:
-        units = output.flatten(1) if output.ndim > 1 else output.unsqueeze(0)
-        layer.seen["dead"] = (units <= 0).all(dim=0).double().mean()
-
-
-def _clippings(rows):
-    """Derive the clipping events when a trace is read, so that no step waits for them."""
-    for step, norms, _ in rows:
-        if norms is not None:
-            raw, used = (float(norm) for norm in norms)
-            if used < _CLIPPED * raw:
-                yield Event("clipped", step, raw=raw, used=used)
-
-
-def _first_non_finite(rows, losses):
-    """Find the first value that is not finite, in the order in which a step computes: forward, loss, backward."""
-    lost = [Event("non-finite", step, "loss", "forward") for step, loss in losses.items() if not _finite(loss)]
-    for step, _, layers in rows:
-        if lost and lost[0].step < step:
-            break  # at a step that was not recorded
-        forward = [(name, "forward") for name, seen in layers.items() if not _finite(seen.get("activation_rms"))]
-        backward = [
-            (name, "backward")
-            for name, seen in layers.items()
-            if not (_finite(seen.get("delta")) and _finite(seen.get("weight_gradient")))
-        ]
-        at_loss = [(event.layer, event.direction) for event in lost if event.step == step]
-        broken = [*forward, *at_loss, *reversed(backward)]
-        if broken:
-            return [Event("non-finite", step, *broken[0])]
-    return lost[:1]
-
-
-def _finite(value):
-    """Whether a value is finite; what was never seen is not a broken value."""
-    return value is None or math.isfinite(value)
-
-
-def _first_zero_updates(trace):
-    """Find each layer's first step that moved nothing although its gradient was not 0."""
-    lost = (trace.update_ratio == 0) & (trace.weight_gradient > 0)
-    return [
-        Event("zero update", int(trace.steps[np.argmax(lost[:, column])]), trace.layers[column])
-        for column in np.flatnonzero(lost.any(axis=0))
-    ]
+def _mark(module):
+    """Tell what to look for in a module's output: (centre, reach) where it levels off, "can die", or None."""
+    if isinstance(module, _CAN_DIE):
+        return "can die"
+    return next((mark for kind, mark in _LEVELS_OFF.items() if isinstance(module, kind)), None)
 
 
 def measure(model, batch, loss_fn):
-    """Measure one forward and backward pass.
-
-    The model's gradients and buffers (BatchNorm's running statistics) and torch's generator are left as they were.
+    """Measure one forward and backward pass and leave the model as it was: gradients, buffers and random numbers.
 
     Args:
         model: any torch module.
@@ -362,22 +405,31 @@ def measure(model, batch, loss_fn):
         loss_fn: called as ``loss_fn(model(x), y)``; must return a scalar.
 
     Returns:
-        A Trace with one step.
+        A Trace with one step. Measuring the same model again gives the same numbers.
     """
     x, y = batch
-    kept = [(parameter, parameter.grad) for parameter in model.parameters()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        with torch.random.fork_rng(devices=[]), Recorder(model) as recorder:
-            for parameter, _ in kept:
-                parameter.grad = None
-            loss = loss_fn(model(x), y)
-            loss.backward()
-            recorder.log_loss(loss)
-            recorder.end_step()
-    finally:
-        for parameter, gradient in kept:
-            parameter.grad = gradient
-        for buffer, value in buffers:
-            buffer.copy_(value)
+    with _left_alone(model), Recorder(model) as recorder:
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        recorder.log_loss(loss)
+        recorder.end_step()
     return recorder.trace
+
+
+@contextmanager
+def _left_alone(model):
+    """Put gradients, buffers (a BatchNorm's running statistics) and the random state (dropout) back afterwards."""
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"}
+    with torch.random.fork_rng(devices):
+        try:
+            for parameter, _ in gradients:
+                parameter.grad = None
+            yield
+        finally:
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, kept in buffers:
+                    buffer.copy_(kept)
