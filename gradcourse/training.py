@@ -145,7 +145,12 @@ def run(config):
     Returns:
         A Trace of every step, with the accuracies after the last one. With config.steps = 0: of one pass at
         initialization, without a step.
+
+    Raises:
+        TypeError: for anything but a Config.
     """
+    if not isinstance(config, Config):
+        raise TypeError(f"run() takes a Config, not {type(config).__name__}: write run(Config(depth=20))")
     with _one_thread():
         return _run(config)
 

@@ -113,6 +113,7 @@ def test_start_copies_the_course_and_then_has_nothing_new(capsys, tmp_path):
     assert (code, err) == (0, "")
     here = {path.name for path in (tmp_path / "mine" / "notebooks").glob("*.ipynb")}
     assert here == {path.name for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    assert out.endswith(f'gradcourse lab "{tmp_path / "mine" / "notebooks" / min(here)}"\n')
     code, out, err = gradcourse("start", tmp_path / "mine", capsys=capsys)
     assert (code, err) == (0, "")
     assert out.startswith("nothing new")
