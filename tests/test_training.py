@@ -94,7 +94,7 @@ def test_config_every_field_has_a_wrong_value_and_a_wrong_type_in_these_tests():
         ("seed", 2**63),
         ("activation", torch.relu),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_config_accepts_the_edge_of_the_allowed(field, value):
     assert getattr(gc.Config(**{field: value}), field) == value
