@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import pairwise
 
@@ -179,3 +180,18 @@ def mlp(
         if number < depth:
             layers[f"{name}{number}"] = make_activation(activation).to(dtype)
     return nn.Sequential(layers)
+
+
+@contextmanager
+def one_thread():
+    """Compute with one thread: the digits of a result then don't depend on how many this machine has.
+
+    Matrices of this course are too small for a second thread to gain much, and where other processes want the
+    processors too, threads that wait for each other make a run many times slower: 300 times was seen.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -11,15 +11,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from gradcourse.models import activation_name, make_activation, weight_variance
+from gradcourse.models import activation_name, make_activation, one_thread, weight_variance
 
 _REACH = 12.0  # standard deviations: what lies beyond has probability 4e-33
 _SETTLED = 1e-12  # a panel whose two estimates agree to this is done
 _SMALLEST_PANEL = 1e-13
-_SPLIT = 0.382  # off the centre: a jump close to it would look the same to a panel and to its halves
-_GRADED = 0.125 ** torch.arange(1, 15, dtype=torch.float64)
-_EDGES = torch.cat([torch.linspace(-_REACH, _REACH, 49, dtype=torch.float64), -_GRADED, _GRADED]).sort().values
-# Narrow panels near 0: under a large variance all of a sigmoid's slope lies there, between the nodes of wide ones.
 
 
 def _lobatto(count):
@@ -46,11 +42,16 @@ def gaussian_mean(function, variance=1.0):
         function: elementwise, on a float64 tensor of any shape.
         variance: of the argument, >= 0.
     """
-    left, right = _EDGES[:-1], _EDGES[1:]
-    scale = math.sqrt(variance)
+    with one_thread():
+        return _gaussian_mean(function, math.sqrt(variance))
+
+
+def _gaussian_mean(function, scale):
+    edges = torch.linspace(-_REACH, _REACH, 49, dtype=torch.float64)  # 0, where most kinks lie, is one of them
+    left, right = edges[:-1], edges[1:]
     total = 0.0
     while len(left):
-        middle = left + _SPLIT * (right - left)
+        middle = 0.5 * (left + right)
         whole = _panel_integrals(function, scale, left, right)
         parts = _panel_integrals(function, scale, left, middle) + _panel_integrals(function, scale, middle, right)
         error = (whole - parts).abs()

@@ -2,7 +2,6 @@
 
 import math
 import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradcourse.data import TRAIN_SIZE, digits
-from gradcourse.models import INITS, activation_name, make_activation, mlp
+from gradcourse.models import INITS, activation_name, make_activation, mlp, one_thread
 from gradcourse.recording import Recorder
 
 _OPTIMIZERS = {
@@ -151,23 +150,8 @@ def run(config):
     """
     if not isinstance(config, Config):
         raise TypeError(f"run() takes a Config, not {type(config).__name__}: write run(Config(depth=20))")
-    with _one_thread():
+    with one_thread():
         return _run(config)
-
-
-@contextmanager
-def _one_thread():
-    """Compute with one thread: the digits of a run then don't depend on how many this machine has.
-
-    These matrices are too small for a second thread to gain much, and where other processes want the processors too,
-    threads that wait for each other make a run many times slower.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(config):

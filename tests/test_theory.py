@@ -14,7 +14,14 @@ from torch import nn
 
 import gradcourse as gc
 from gradcourse import theory
-from gradcourse.models import ACTIVATIONS
+from gradcourse.models import ACTIVATIONS, one_thread
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: a second thread only waits for the first."""
+    with one_thread():
+        yield
 
 
 def step(u):
@@ -102,6 +109,19 @@ def test_gaussian_mean_finds_kinks_and_jumps_anywhere(shape):
 def test_gaussian_mean_does_not_ask_for_0_over_0():
     expected = quad(lambda z: math.sin(z) / z * norm.pdf(z), 1e-300, 12)[0] * 2
     assert theory.gaussian_mean(lambda u: torch.sin(u) / u) == pytest.approx(expected, rel=1e-10)
+
+
+def test_gaussian_mean_takes_one_thread_and_gives_the_others_back():
+    torch.set_num_threads(2)  # the fixture restores the number of before
+    during = []
+
+    def function(u):
+        during.append(torch.get_num_threads())
+        return u**2
+
+    theory.gaussian_mean(function)
+    assert set(during) == {1}
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("variance", [1e6, 1e8, 1e12])
