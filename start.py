@@ -339,25 +339,22 @@ def fetch_torch(worker, folder, specification, sources):
 
 def cpu_torch(worker, folder, allow_cuda):
     """Return a CPU build of torch, from pip's own sources or else from CPU_INDEX; None if CUDA may come instead."""
-    version = locked_torch()
-    places = (
-        ("pip's own sources", "torch==" + version, [], ("missing",)),
-        (CPU_INDEX, "torch==%s+cpu" % version, ["--index-url", CPU_INDEX], ("missing", "network", "certificate")),
-    )
-    for name, specification, sources, harmless in places:
-        step("looking for torch without CUDA (192 MB, not 2.8 GB) in %s" % name)
+    version, tried = locked_torch(), []
+    for place, build, sources in (("pip's configuration", "", []), (CPU_INDEX, "+cpu", ["--index-url", CPU_INDEX])):
+        step("looking for torch without CUDA (192 MB, not 2.8 GB) in %s" % place)
         try:
-            wheel = fetch_torch(worker, folder, specification, sources)
+            wheel, why = fetch_torch(worker, folder, "torch==" + version + build, sources), "has none"
         except Refusal as refusal:
-            if refusal.kind not in harmless:
-                raise
-            wheel = None
+            if refusal.kind not in BEFORE_INSTALLING or (refusal.kind != "missing" and not sources):
+                raise  # without pip's own sources nothing else can be installed either
+            wheel, why = None, "has none" if refusal.kind == "missing" else "does not answer"
         if wheel:
             step("found %s" % os.path.basename(wheel))
             return wheel
+        tried.append("%s %s" % (place, why))
     if not (allow_cuda or told_yes()):
-        line = "no torch without CUDA in pip's sources or %s; with CUDA it takes 2.8 GB instead of 192 MB"
-        raise Refusal((line + ": to take that, add --allow-cuda (log: %s)") % (CPU_INDEX, worker.log))
+        line = "torch without CUDA: %s. With CUDA it takes 2.8 GB instead of 192 MB: for that add --allow-cuda"
+        raise Refusal((line + " (log: %s)") % (", ".join(tried), worker.log))
     return None
 
 

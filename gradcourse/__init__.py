@@ -30,6 +30,7 @@ _MODULES = (
     "data",
     "diagnosis",
     "models",
+    "optimizers",
     "plots",
     "predictions",
     "recording",

@@ -113,7 +113,8 @@ def _start(arguments: argparse.Namespace) -> int:
     for change in changes:
         print(change)
     if changes:
-        print(f"Open a lesson: gradcourse lab {arguments.folder / LESSONS / 'NAME.ipynb'}")
+        first = min((arguments.folder.expanduser() / LESSONS).glob("*.ipynb"), default=arguments.folder)
+        print(f'Open the first lesson: gradcourse lab "{first}"')
     else:
         print(f"nothing new: {arguments.folder} already has what is in the course, and your edits")
     return 0

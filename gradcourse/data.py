@@ -90,7 +90,7 @@ def _scaled(pixels, train, scaling):
         spread = pixels[train].std(axis=0)
         spread[spread == 0] = 1.0  # a pixel that never varies carries nothing: 0, not 0/0
         return (pixels - pixels[train].mean(axis=0)) / spread
-    raise ValueError(f"digits(scaling={scaling!r}): scaling must be 'standard', 'unit' or 'raw', or '255'")
+    raise ValueError(f"digits(scaling={scaling!r}): scaling must be 'standard', 'unit', 'raw' or '255'")
 
 
 def synthetic(seed=0):

@@ -130,6 +130,10 @@ def _confidence(disease, decades, delta):
 
 
 def _prediction(trace):
+    """Return theory's factor per layer, None where there is no Config or theory has no law for it."""
     if trace.config is None:
         return None
-    return factor_per_layer(theory.gradient_profile(trace.config)[:-1])
+    try:
+        return factor_per_layer(theory.gradient_profile(trace.config)[:-1])
+    except ValueError:
+        return None

@@ -1,12 +1,25 @@
 """What holds for every test: slow ones on demand, no silent skip in CI, one nbval variant a day."""
 
 import os
+import sys
 
 import pytest
 from nbval_variants import variant_of_the_day
 
 # Skips that CI accepts: the beginning of a test's id, and why.
-ALLOWED_SKIPS: dict[str, str] = {}
+ALLOWED_SKIPS = {
+    "tests/test_start.py::test_old_python_answers_with_one_line": "needs an older Python, which few machines have",
+}
+if sys.platform != "linux":
+    ALLOWED_SKIPS |= {
+        "tests/test_start.py": "Windows has no POSIX signals; a small or read-only disk is mounted on Linux alone",
+        "tests/test_browser.py": "the workflow installs Chromium on Linux alone",
+    }
+elif os.geteuid() != 0:
+    ALLOWED_SKIPS |= {
+        "tests/test_start.py::test_full_disk_is": "mounting a small disk needs root",
+        "tests/test_start.py::test_read_only_folder_is": "mounting a read-only disk needs root",
+    }
 
 
 def pytest_report_header():

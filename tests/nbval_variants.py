@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Run:
 
     code: int
     passed: list[bool]
-    output: str
+    output: str = field(repr=False)
 
 
 def environment(variant, folder):

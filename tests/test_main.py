@@ -97,6 +97,17 @@ def test_a_taken_port_is_one_line(capsys, tmp_path):
     assert err.count("\n") == 1
 
 
+def test_a_home_that_can_not_be_written_is_one_line(tmp_path):
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps({"cells": []}), encoding="utf-8")
+    variables = {name: str(path / "below") for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR")}
+    command = [sys.executable, "-m", "gradcourse", "lab", "--no-browser", str(path)]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("gradcourse: JupyterLab can't write ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["start", "lab"])
 def test_without_a_repository_the_message_says_where_lessons_are(command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -113,6 +124,7 @@ def test_start_copies_the_course_and_then_has_nothing_new(capsys, tmp_path):
     assert (code, err) == (0, "")
     here = {path.name for path in (tmp_path / "mine" / "notebooks").glob("*.ipynb")}
     assert here == {path.name for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    assert out.endswith(f'gradcourse lab "{tmp_path / "mine" / "notebooks" / min(here)}"\n')
     code, out, err = gradcourse("start", tmp_path / "mine", capsys=capsys)
     assert (code, err) == (0, "")
     assert out.startswith("nothing new")

@@ -3,6 +3,7 @@
 import ast
 import copy
 import re
+from importlib import import_module
 from itertools import pairwise
 
 import nbformat
@@ -228,7 +229,7 @@ def test_nbval_fails_each_cell_whose_number_was_changed(path, tmp_path):
         changed = next(mutations(cell.outputs), None)
         cell.outputs = changed or cell.outputs
         expected.append(changed is None)
-    assert False in expected, f"{name_of(path)} stores no decimal number at all"
+    assert False in expected or path in SOLUTIONS, f"{name_of(path)} stores no decimal number at all"
     nbformat.write(notebook, tmp_path / path.name)
     run = run_nbval(tmp_path / path.name, "plain", tmp_path)
     assert run.passed == expected, run.output[-3000:]
@@ -336,6 +337,7 @@ def missing_names(source):
     wanted = [chain.removeprefix("gc.") for chain in wanted if chain.startswith("gc.")]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("gradcourse."):
+            import_module(node.module)  # so that a submodule is there as an attribute
             wanted += [f"{node.module}.{alias.name}".removeprefix("gradcourse.") for alias in node.names]
     return [chain for chain in wanted if not exists(chain)]
 

@@ -78,9 +78,8 @@ class Attention(nn.Module):
 
 
 def conv():
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3)
-    )  # fmt: skip
+    first, second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3)
+    return nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), second, nn.Tanh(), nn.Flatten(), nn.Linear(144, 3))
 
 
 MODELS = {

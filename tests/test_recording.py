@@ -10,13 +10,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import gradcourse as gc
+from gradcourse.models import one_thread
 from gradcourse.recording import STATISTICS, Trace, factor_per_layer
 
 
 @pytest.fixture(autouse=True)
 def _same_initial_weights():
     """nn.Linear and nn.Conv2d draw theirs from the global generator."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():  # small tensors: a second thread only waits
         torch.manual_seed(0)
         yield
 
@@ -74,6 +75,10 @@ def outputs_of(model, x):
 
 def rms(tensor):
     return math.sqrt(float((tensor.detach() ** 2).sum()) / tensor.numel())
+
+
+def whole_norm(model):
+    return math.sqrt(sum(float(parameter.grad.double().square().sum()) for parameter in model.parameters()))
 
 
 def hooks(model):
@@ -429,6 +434,24 @@ def test_recorder_clipping_that_changes_nothing_is_no_event(dtype):
     assert recorder.trace.events == ()
 
 
+def test_recorder_gradient_that_is_scaled_and_unscaled_is_no_clipping():
+    model = network(nn.Tanh()).float()
+    optimizer = sgd(model)
+    rounded_down = 0
+    with gc.Recorder(model, optimizer) as recorder:
+        for step in range(20):
+            optimizer.zero_grad()
+            x, y = batch(seed=step, dtype=torch.float32)
+            cross_entropy(model(x), y).backward()
+            before = whole_norm(model)
+            for parameter in model.parameters():
+                parameter.grad.mul_(3000.0).div_(3000.0)
+            rounded_down += int(whole_norm(model) < before)
+            optimizer.step()
+    assert rounded_down > 0
+    assert recorder.trace.events == ()
+
+
 def test_recorder_zero_update_event_where_float32_rounds_the_step_away():
     model = network(nn.Identity()).float()
     data = batch(dtype=torch.float32)
@@ -501,8 +524,10 @@ def test_recorder_non_finite_loss_at_a_step_that_is_not_recorded_is_noticed():
     with gc.Recorder(model, optimizer, every=10) as recorder:
         for step in range(12):
             train(model, optimizer)
-            recorder.log_loss(math.nan if step == 3 else 1.0)
-    # train() steps before log_loss, so the loss of round 3 is logged for step 4
+            if step == 3:  # train() has stepped, so this is the loss of step 4; from there on all is NaN
+                recorder.log_loss(math.nan)
+                nn.init.constant_(model[0].weight, math.nan)
+    assert np.isnan(recorder.trace.activation_rms[1]).any()
     (event,) = [event for event in recorder.trace.events if event.kind == "non-finite"]
     assert (event.step, event.layer, event.direction) == (4, "loss", "forward")
 

@@ -451,7 +451,7 @@ if os.name == "posix":  # .ci/run is for a Linux machine
     def test_ci_run_passes_arguments_and_exit_code(tmp_path, code):
         done = ci_run(tmp_path, {"python3": PYTHON + str(code), **PRESENT}, "-m", "slow")
         assert done.returncode == code
-        assert done.stdout == f"{tmp_path / 'copy'}|true|start.py test -n 2 --dist loadfile -m slow\n"
+        assert done.stdout == f"{tmp_path / 'copy'}|true|start.py test -n 2 --dist worksteal -m slow\n"
 
     def test_ci_run_installs_what_is_missing_as_root(tmp_path):
         programs = {"python3": "exit 0", "git": "exit 0", "id": "echo 0", "apt-get": 'echo "apt-get $*" >&2'}

@@ -585,7 +585,9 @@ def test_cpu_build_comes_from_the_cpu_index_where_pip_offers_cuda_only(course):
 
 def test_cuda_build_is_taken_only_when_told(course):
     course.index.wheels["simple"] = dict([*PLAIN, CUDA_TORCH])
-    is_one_line(course.run("--no-lab"), "2.8 GB instead of 192 MB: to take that, add --allow-cuda")
+    done = course.run("--no-lab")
+    is_one_line(done, "2.8 GB instead of 192 MB: for that add --allow-cuda")
+    assert f"pip's configuration has none, http://127.0.0.1:{course.index.port}/cpu has none" in done.stderr
     assert ("torch", "2.13.0") not in course.installed()
     done = course.run("--no-lab", "--allow-cuda")
     assert (done.returncode, done.stderr) == (0, "")
@@ -711,8 +713,10 @@ def test_downloaded_wheels_set_up_a_class_without_a_network(course, tmp_path):
     is_one_line(course.run("test", "--wheels", folder), "holds only writer-1.0-cp39-cp39-win32.whl")
     (folder / "writer-1.0-cp39-cp39-win32.whl").unlink()
     is_one_line(course.run("test", "--wheels", folder), "no wheel of writer fits")
-    assert course.run("--no-lab", "--wheels", folder).stdout.endswith("torch 2.13.0+cpu True\n")
+    done = course.run("--no-lab", "--wheels", folder, HTTPS_PROXY=f"http://127.0.0.1:{free_port()}")
+    assert done.stdout.endswith("torch 2.13.0+cpu True\n")
     assert len(course.index.requests) == requests
+    assert "Retrying" not in (course.venv / "start.log").read_text()  # as pip says when an index does not answer
 
 
 def test_failed_download_leaves_nothing_half_made(course, tmp_path):

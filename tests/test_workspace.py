@@ -380,6 +380,8 @@ GOOD_TORCH = {"version": "2.13.0", "cuda": None, "threads": 2, "matmul_right": T
         (doctor.judge_python((3, 11, 0), ">=3.11,<3.15"), True, "Python 3.11.0"),
         (doctor.judge_python((3, 10, 9), ">=3.11,<3.15"), False, "needs Python >=3.11,<3.15"),
         (doctor.judge_python((3, 15, 0), ">=3.11,<3.15"), False, "needs Python"),
+        (doctor.judge_python((3, 14, 9), ">=3.11,<3.15"), True, "Python 3.14.9"),
+        (doctor.judge_python((3, 12, 1), None), False, "doesn't have gradcourse"),
         (doctor.judge_torch(GOOD_TORCH), True, "torch 2.13.0, CPU build"),
         (doctor.judge_torch(GOOD_TORCH | {"cuda": "12.6"}), True, "CUDA 12.6 build"),
         (doctor.judge_torch(GOOD_TORCH | {"matmul_right": False}), False, "product of two matrices is wrong"),
@@ -391,6 +393,7 @@ GOOD_TORCH = {"version": "2.13.0", "cuda": None, "threads": 2, "matmul_right": T
         (doctor.judge_threads(None, 4, 1, None), False, "OMP_NUM_THREADS=1"),
         (doctor.judge_memory(4e9), True, "4,000 MB free"),
         (doctor.judge_memory(400e6), True, "400 MB free"),
+        (doctor.judge_memory(None), False, "can't be measured"),
         (doctor.judge_memory(100e6), False, "free 300 MB"),
         (doctor.judge_path_length("C:" + "x" * 85, windows=True), True, "87 characters"),
         (doctor.judge_path_length("C:" + "x" * 86, windows=True), False, "1 shorter"),
@@ -420,7 +423,7 @@ def test_doctor_asks_for_the_python_that_the_project_does():
     (bounds,) = re.findall(r'requires-python = "(.+)"', text)
     from packaging.specifiers import SpecifierSet
 
-    assert SpecifierSet(doctor._required_python()) == SpecifierSet(bounds)
+    assert SpecifierSet(doctor.required_python()) == SpecifierSet(bounds)
 
 
 def test_doctor_measures_torch():
@@ -528,7 +531,7 @@ class RunningLab:
         printed = []
         for line in self.process.stdout:
             printed.append(line)
-            found = re.fullmatch(r"JupyterLab: (http://\S+)\n", line)
+            found = re.fullmatch(r"JupyterLab: (.+)\n", line)
             if found:
                 self.url = found[1]
                 return
@@ -576,7 +579,13 @@ def served(tmp_path_factory):
     path = write(folder / "notebooks" / "a b#ü.ipynb", notebook("1"))
     user, listed = foreign_kernel(folder / "user"), foreign_kernel(folder / "listed")
     port = free_port()
-    variables = {"JUPYTER_DATA_DIR": str(user), "JUPYTER_PATH": str(listed)}
+    tabs = {"data": {"layout-restorer:data": {}}, "metadata": {"id": "default"}}
+    write(folder / "tabs" / "default-37a8.jupyterlab-workspace", json.dumps(tabs))
+    variables = {
+        "JUPYTER_DATA_DIR": str(user),
+        "JUPYTER_PATH": str(listed),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "tabs"),
+    }
     with running_lab(path, "--port", port, home=folder / "home", **variables) as running:
         yield running, port, folder
 
@@ -604,6 +613,11 @@ def test_lab_has_no_announcements(served):
 def test_lab_shows_the_folder_of_the_notebook(served):
     running, _, _ = served
     assert [entry["name"] for entry in json.loads(running.get("api/contents"))["content"]] == ["a b#ü.ipynb"]
+
+
+def test_lab_does_not_open_the_tabs_of_another_project(served):
+    running, _, _ = served
+    assert json.loads(running.get("lab/api/workspaces"))["workspaces"]["ids"] == []
 
 
 def test_lab_writes_no_configuration_for_the_user(served):

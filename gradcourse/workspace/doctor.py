@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def examine() -> list[Finding]:
     """Measure this machine and return what was found, one finding per subject."""
     torch_facts = measure_torch()
     return [
-        judge_python(sys.version_info[:3], _required_python()),
+        judge_python(sys.version_info[:3], required_python()),
         judge_torch(torch_facts),
         judge_threads(torch_facts.get("threads"), affinity_cpus(), cpu_quota(), os.environ.get("OMP_NUM_THREADS")),
         judge_memory(measure_free_memory()),
@@ -54,13 +55,13 @@ def examine() -> list[Finding]:
     ]
 
 
-def judge_python(version: tuple[int, int, int], required: str) -> Finding:
-    """Judge the Python version against what the package asks for, e.g. ">=3.11,<3.15"."""
-    from packaging.specifiers import SpecifierSet
-
-    found = ".".join(map(str, version))
-    ok = SpecifierSet(required).contains(found)
-    return Finding(ok, f"Python {found}", f"the course needs Python {required}; install one and run start.py with it")
+def judge_python(version: tuple[int, int, int], required: str | None) -> Finding:
+    """Judge the Python version against what the package asks for, e.g. ">=3.11,<3.15"; None: not installed."""
+    text = "Python " + ".".join(map(str, version))
+    if required is None:
+        return Finding(False, f"{text} doesn't have gradcourse installed", "run start.py, or use its .venv")
+    least, below = (tuple(map(int, bound.split("."))) for bound in re.findall(r"[\d.]+", required))
+    return Finding(least <= version < below, text, f"the course needs Python {required}; run start.py with one")
 
 
 def judge_torch(facts: dict) -> Finding:
@@ -92,8 +93,10 @@ def judge_threads(threads: int | None, affinity: int, quota: float, omp_num_thre
     return Finding(takes <= usable, text, remedy)
 
 
-def judge_memory(free_bytes: float) -> Finding:
-    """Judge the free memory against one kernel and JupyterLab."""
+def judge_memory(free_bytes: float | None) -> Finding:
+    """Judge the free memory against one kernel and JupyterLab; None: it can't be measured."""
+    if free_bytes is None:
+        return Finding(False, "memory can't be measured without psutil", "run start.py again, it repairs .venv")
     need, free = KERNEL_MB + LAB_MB, free_bytes / 1e6
     text = f"memory: {free:,.0f} MB free, a lesson takes {KERNEL_MB} MB and JupyterLab {LAB_MB} MB"
     return Finding(free >= need, text, f"free {need - free:,.0f} MB: shut down other kernels or close programs")
@@ -155,10 +158,12 @@ def _product_is_right(torch) -> bool:
     return product.tolist() == [[sum(a * b for a, b in zip(r, c, strict=True)) for c in columns] for r in rows]
 
 
-def measure_free_memory() -> float:
+def measure_free_memory() -> float | None:
     """Return the bytes that a new process can have: the machine's, within the cgroup limits."""
-    import psutil
-
+    try:
+        import psutil  # comes with ipykernel
+    except ImportError:
+        return None
     return min(psutil.virtual_memory().available, cgroup_free_memory())
 
 
@@ -187,8 +192,12 @@ def measure_kernel() -> tuple[str | None, str]:
         return None, _one_line(error)
 
 
-def _required_python() -> str:
-    return metadata.metadata("gradcourse")["Requires-Python"]
+def required_python() -> str | None:
+    """Return the bounds on the Python version that the installed package declares."""
+    try:
+        return metadata.metadata("gradcourse")["Requires-Python"]
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _one_line(error: Exception) -> str:

@@ -141,9 +141,15 @@ def _serve(arguments: list[str]) -> None:
         from jupyterlab.labapp import LabApp
     except ImportError as error:
         raise _missing(error) from error
-    server = LabApp.initialize_server(argv=arguments)
-    server.io_loop.add_callback(_announce, server)
-    server.start()
+    try:
+        server = LabApp.initialize_server(argv=arguments)
+        server.io_loop.add_callback(_announce, server)
+        server.start()
+    except OSError as error:  # Jupyter keeps keys and the address of the server under the user's home
+        raise UserError(
+            f"JupyterLab can't write {error.filename} ({error.strerror}): make room there, "
+            "or set JUPYTER_DATA_DIR and JUPYTER_CONFIG_DIR to a folder that you can write to"
+        ) from error
     print("JupyterLab stopped.", flush=True)
 
 
