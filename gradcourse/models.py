@@ -1,6 +1,7 @@
 """Networks built to be looked into: their layers have names, their weights come from a generator you hand in."""
 
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
@@ -35,6 +36,7 @@ __all__ = [
     "lsuv",
     "make_activation",
     "mlp",
+    "one_thread",
     "weight_variance",
 ]
 
@@ -266,3 +268,18 @@ def convnet(depth, width, activation, *, generator, image=(1, 8, 8), outputs=10,
     stack |= {"pool": nn.AvgPool2d(2), "flatten": nn.Flatten()}
     stack[f"linear{depth}"] = layers.map("linear", features, outputs)
     return nn.Sequential(stack)
+
+
+@contextmanager
+def one_thread():
+    """Compute with one thread: the digits of a result then don't depend on how many this machine has.
+
+    Matrices of this course are too small for a second thread to gain much, and where other processes want the
+    processors too, threads that wait for each other make a run many times slower: 300 times was seen.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,6 +1,5 @@
 """run does the experiment that a Config describes and returns a Trace."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
@@ -10,7 +9,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from gradcourse.config import Config
 from gradcourse.data import TRAIN_SIZE, digits, synthetic
-from gradcourse.models import convnet, lsuv, mlp
+from gradcourse.models import convnet, lsuv, mlp, one_thread
 from gradcourse.optimizers import make_optimizer, make_schedule
 from gradcourse.recording import Recorder
 
@@ -69,23 +68,8 @@ def run(config):
     """
     if not isinstance(config, Config):
         raise TypeError(f"run() takes a Config, not {type(config).__name__}: write run(Config(depth=20))")
-    with _one_thread():
+    with one_thread():
         return _run(config)
-
-
-@contextmanager
-def _one_thread():
-    """Compute with one thread: the digits of a run then don't depend on how many this machine has.
-
-    These matrices are too small for a second thread to gain much, and where other processes want the processors too,
-    threads that wait for each other make a run many times slower.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(config):
