@@ -8,6 +8,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR
 
 import gradcourse as gc
+from gradcourse.models import one_thread
 from gradcourse.optimizers import (
     OPTIMIZERS,
     SCHEDULES,
@@ -19,6 +20,13 @@ from gradcourse.optimizers import (
     optimizers_with,
     schedule_factor,
 )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: a second thread only waits for the first."""
+    with one_thread():
+        yield
 
 
 def leaves(*shapes, seed=0):

@@ -2,8 +2,7 @@
 
 import copy
 import math
-from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -26,10 +25,18 @@ from gradcourse.models import (
     draw_weight,
     lsuv,
     mlp,
+    one_thread,
     weight_variance,
 )
 
 SMALL = gc.Config(depth=4, width=16, activation="tanh", learning_rate=0.1, steps=6, batch_size=64, dtype="float64")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: a second thread only waits for the first."""
+    with one_thread():
+        yield
 
 
 def seeded(seed=0):
@@ -739,26 +746,45 @@ def test_config_refuses_with_one_line_that_gives_the_reason(change, reason):
     assert f"{named}={({**TINY, **change})[named]!r}" in message
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "kind"),
-    [
-        ("bias", None, "a number, not NoneType"),
-        ("dropout", "half", "a number, not str"),
-        ("residual_scale", "1", "a number, not str"),
-        ("weight_decay", [0.1], "a number, not list"),
-        ("eps", True, "a number, not bool"),
-        ("clip_value", "1", "a number, not str"),
-        ("clip_weights", (1,), "a number, not tuple"),
-        ("accumulate", 2.0, "a whole number, not float"),
-        ("betas", 0.9, "two numbers in [0, 1)"),
-        ("betas", (0.9,), "two numbers in [0, 1)"),
-        ("betas", (0.9, "0.99"), "a number, not str"),
-    ],
-)
+WRONG_KINDS = [
+    ("bias", None, "a number, not NoneType"),
+    ("dropout", "half", "a number, not str"),
+    ("residual_scale", "1", "a number, not str"),
+    ("weight_decay", [0.1], "a number, not list"),
+    ("eps", True, "a number, not bool"),
+    ("clip_value", "1", "a number, not str"),
+    ("clip_weights", (1,), "a number, not tuple"),
+    ("accumulate", 2.0, "a whole number, not float"),
+    ("betas", 0.9, "two numbers in [0, 1)"),
+    ("betas", (0.9,), "two numbers in [0, 1)"),
+    ("betas", (0.9, "0.99"), "a number, not str"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "kind"), WRONG_KINDS)
 def test_config_refuses_a_value_of_the_wrong_kind(field, value, kind):
     with pytest.raises(TypeError) as caught:
         gc.Config(**{field: value})
     assert f"Config({field}={value!r}): {field} must be {kind}" in str(caught.value)
+
+
+def test_config_every_field_of_later_has_a_refusal_and_a_wrong_kind_in_these_tests():
+    first = {"depth", "width", "activation", "init", "gain", "bias_std", "optimizer", "learning_rate", "momentum"}
+    first |= {"clip_norm", "steps", "batch_size", "record_every", "seed", "dtype"}  # in test_training.py
+    later = {field.name for field in fields(gc.Config)} - first
+    refused = {reason.split()[0] for _, reason in REFUSED} | {name for change, _ in REFUSED for name in change}
+    choices = {
+        "norm",
+        "residual",
+        "model",
+        "data",
+        "scaling",
+        "loss",
+        "nesterov",
+        "schedule",
+    }  # a kind is one more choice
+    assert later <= refused
+    assert later - choices == {field for field, *_ in WRONG_KINDS}
 
 
 def test_config_without_muon_in_torch_says_so(monkeypatch):
@@ -804,13 +830,13 @@ def test_config_summary_names_what_is_not_plain():
 # --- what the lessons show, at tolerances that held for every seed tried
 
 
-def train_accuracies(seeds=3, **fields):
-    fields = OrderedDict(batch_size=64, record_every=10**6) | fields
-    return [gc.run(gc.Config(seed=seed, **fields)).train_accuracy for seed in range(seeds)]
+def train_accuracies(seeds=3, **change):
+    change = {"batch_size": 64, "record_every": 10**6} | change
+    return [gc.run(gc.Config(seed=seed, **change)).train_accuracy for seed in range(seeds)]
 
 
-def last_epochs_losses(seeds=3, **fields):
-    traces = [gc.run(gc.Config(seed=seed, batch_size=64, **fields)) for seed in range(seeds)]
+def last_epochs_losses(seeds=3, **change):
+    traces = [gc.run(gc.Config(seed=seed, batch_size=64, **change)) for seed in range(seeds)]
     return [trace.loss[-22:].mean() for trace in traces]
 
 

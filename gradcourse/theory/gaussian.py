@@ -11,7 +11,13 @@ _REACH = 12.0  # standard deviations: what lies beyond has probability 4e-33
 _SETTLED = 1e-12  # a panel whose two estimates agree to this is done
 _SMALLEST_PANEL = 1e-13
 _EDGES = torch.linspace(-_REACH, _REACH, 49, dtype=torch.float64)  # 0, where most kinks lie, is one of them
-_COARSE = torch.linspace(-_REACH, _REACH, 9, dtype=torch.float64) + 0.0411
+_NEAR = 0.125 ** torch.arange(1, 6, dtype=torch.float64)
+_PAIR_EDGES = (
+    torch.cat([torch.linspace(-_REACH, _REACH, 9, dtype=torch.float64) + 0.04, -0.8 * _NEAR, _NEAR]).sort().values
+)
+# Near 0, where under a large variance all of a sigmoid's slope lies, but not on it: a kink inside a panel has it split,
+# which finds what the correlation smears over the kink. Not symmetric: a jump in the middle of a panel would look the
+# same to it and to its halves.
 _GRID = torch.linspace(-9.0, 9.0, 11, dtype=torch.float64)  # resolves a normal density; beyond it lie 2e-19
 
 
@@ -43,6 +49,7 @@ def gaussian_mean(function, variance=1.0):
         return _integrate(function, math.sqrt(variance), _EDGES)[0]
 
 
+@one_thread()
 def _integrate(function, scale, edges):
     """Return E[f(scale z)] between the first and the last edge, and the left edges of the panels that were used."""
     left, right = edges[:-1], edges[1:]
@@ -88,8 +95,8 @@ def gaussian_pair_mean(function, variance=1.0):
     if square == 0.0 or not math.isfinite(square):
         return lambda correlation: square
     size = math.sqrt(square)  # panels settle to an absolute error: f is brought to size 1 first
-    _, panels = _integrate(lambda u: function(u) / size, scale, _COARSE)
-    edges = torch.cat([panels, _COARSE[-1:]])  # between them f is smooth
+    _, panels = _integrate(lambda u: function(u) / size, scale, _PAIR_EDGES)
+    edges = torch.cat([panels, _PAIR_EDGES[-1:]])  # between them f is smooth
 
     def pair_mean(correlation):
         if abs(correlation) > 1.0:
