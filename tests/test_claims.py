@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import gradcourse as gc
-from gradcourse.models import draw_weight
+from gradcourse.models import draw_weight, one_thread
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +21,13 @@ ADAM = replace(SIX, optimizer="adam", learning_rate=3e-3)
 FIRST = gc.Config(depth=20, activation="sigmoid", learning_rate=0.03, steps=220, record_every=220)
 WIDE = gc.Config(depth=20, width=256, activation="sigmoid", steps=0)
 FIVE = range(5)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: a second thread only waits for the first."""
+    with one_thread():
+        yield
 
 
 def accuracies(config, seeds=FIVE):

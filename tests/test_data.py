@@ -6,9 +6,17 @@ import torch
 from sklearn.datasets import load_digits
 
 from gradcourse.data import TRAIN_SIZE, digits, raw_digits
+from gradcourse.models import one_thread
 
 ALWAYS_ZERO = (0, 32, 39)  # the pixels that are 0 in every image of scikit-learn's copy; asserted below
 SCALINGS = ("standard", "unit", "raw")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: a second thread only waits for the first."""
+    with one_thread():
+        yield
 
 
 def parts(split):

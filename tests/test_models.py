@@ -10,7 +10,15 @@ from scipy.stats import ks_2samp
 from torch import nn
 
 import gradcourse as gc
-from gradcourse.models import ACTIVATIONS, INITS, activation_name, draw_weight, make_activation, weight_variance
+from gradcourse.models import (
+    ACTIVATIONS,
+    INITS,
+    activation_name,
+    draw_weight,
+    make_activation,
+    one_thread,
+    weight_variance,
+)
 
 FORMULAS = {  # written from the papers, for 80 inputs and 50 outputs
     "xavier": 2 / (80 + 50),
@@ -20,6 +28,13 @@ FORMULAS = {  # written from the papers, for 80 inputs and 50 outputs
     "normal": 1.0,
     "orthogonal": 1 / 80,
 }
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: a second thread only waits for the first."""
+    with one_thread():
+        yield
 
 
 def seeded(seed=0):

@@ -94,7 +94,7 @@ def test_gaussian_mean_equals_scipys_integral(function, same, kinks, variance):
 @pytest.mark.parametrize("shape", ["kink", "jump"])
 def test_gaussian_mean_finds_kinks_and_jumps_anywhere(shape):
     generator = np.random.default_rng(0)
-    for place, log_scale in zip(generator.uniform(-3, 3, 300), generator.uniform(-1, 1, 300), strict=True):
+    for place, log_scale in zip(generator.uniform(-3, 3, 100), generator.uniform(-1, 1, 100), strict=True):
         scale = 10**log_scale
         a = place / scale
         if shape == "kink":
@@ -295,6 +295,19 @@ def test_gradient_profile_of_a_linear_net_is_exact_by_hand():
     config = gc.Config(depth=4, width=50, activation="identity", init="normal", gain=0.3)
     expected = [0.3**3 * 50 * math.sqrt(10), 0.3**2 * math.sqrt(50 * 10), 0.3 * math.sqrt(10), 1.0]
     np.testing.assert_allclose(theory.gradient_profile(config), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("init", "bias_std"), [("torch", 0.0), ("normal", 0.7)])
+def test_gradient_profile_of_an_erf_net_counts_its_biases(init, bias_std):
+    config = gc.Config(depth=3, width=2, activation=torch.erf, init=init, bias_std=bias_std)
+    of_weight = (lambda n: 1 / (3 * n)) if init == "torch" else (lambda n: 1.0)
+    of_bias = (lambda n: 1 / (3 * n)) if init == "torch" else (lambda n: bias_std**2)  # nn.Linear's own bias
+    first = 64 * of_weight(64) + of_bias(64)
+    second = 2 * of_weight(2) * 2 / math.pi * math.asin(2 * first / (1 + 2 * first)) + of_bias(2)
+    slopes = [4 / math.pi / math.sqrt(1 + 4 * q) for q in (first, second)]
+    last = 10 * of_weight(2) * slopes[1]
+    expected = np.sqrt([last * 2 * of_weight(2) * slopes[0], last, 1.0])
+    np.testing.assert_allclose(theory.gradient_profile(config), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 7])

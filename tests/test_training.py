@@ -13,10 +13,19 @@ from torch.nn.functional import cross_entropy
 
 import gradcourse as gc
 from gradcourse import training
+from gradcourse.models import one_thread
 from gradcourse.recording import STATISTICS
 
 SMALL = gc.Config(depth=3, width=8, activation="tanh", steps=5, batch_size=64, dtype="float64")
 DIVERGING = gc.Config(depth=6, width=16, activation="relu", init="he", gain=3.0, learning_rate=0.3, steps=40)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: a second thread only waits for the first."""
+    with one_thread():
+        yield
+
 
 WHOLE = "must be a whole number, not "
 NUMBER = "must be a number, not "
