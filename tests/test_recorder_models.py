@@ -199,6 +199,25 @@ def test_recorder_counts_calls_of_a_shared_module_together():
     assert trace.delta[0, 0] == pytest.approx(rms(torch.cat(gradients)), rel=1e-12)
 
 
+def test_recorder_takes_parameters_without_a_dimension():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.weight = nn.Linear(5, 3), nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x):
+            return self.weight * self.linear(x)
+
+    model, (x, y) = build(Scaled), data(6, 5)
+    optimizer = sgd(model)
+    with gc.Recorder(model, optimizer) as recorder:
+        cross_entropy(model(x), y).backward()
+        expected = float(model.weight.grad.abs())
+        optimizer.step()
+    trace = recorder.trace
+    assert trace.weight_gradient[0, trace.layers.index("")] == pytest.approx(expected)
+
+
 class Skipping(nn.Module):
     """Leaves its second layer out in every other pass."""
 
