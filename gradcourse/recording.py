@@ -1,8 +1,8 @@
 """Recorder: takes a Trace from any torch model and training loop, cheaply and without waiting for the device.
 
-A layer is a module with a weight of its own or an activation module, in call order; h is its output. During a step only
-references to the outputs are collected; they are reduced together when the step ends, and the results stay on the
-model's device until the trace is read.
+A layer is a module with a weight of its own or an activation module, in call order; h is its output. Outputs and
+gradients are collected, a few at a time, and reduced together; the results stay on the model's device until the trace
+is read.
 """
 
 import math
@@ -39,6 +39,8 @@ _ACTIVATION_MODULES = (
 )
 _OF_OUTPUTS = ("delta", "activation_rms", "saturation", "dead")
 
+_TOGETHER = 16  # outputs or gradients that are reduced together: few enough to be in the processor's cache still
+
 _under_a_recorder = weakref.WeakSet()  # models
 
 
@@ -49,15 +51,18 @@ class _Layer:
     name: str
     module: nn.Module
     mark: object  # what to look for in its output
-    settled: bool = False  # its output is not changed in place by what follows, so it can be measured at the step's end
+    settled: bool = False  # its output is not changed in place by what follows, so it may be measured a little later
+    on_gradient: object = None  # the hook for its dL/dh
 
 
 @dataclass(eq=False)
 class _Step:
     """What the pending step has shown so far."""
 
-    deferred: list = field(default_factory=list)  # (layer, output, its version when seen), to be measured at the end
-    unsettled: list = field(default_factory=list)  # the same, measured already
+    outputs: list = field(default_factory=list)  # (layer, output, its version when seen), collected
+    gradients: list = field(default_factory=list)  # (layer, dL/dh), collected
+    unsettled: list = field(default_factory=list)  # (layer, output, its version when seen), measured at once
+    reductions: int = 0
     found: dict = field(default_factory=lambda: defaultdict(list))  # statistic -> [(layers, values, entries each)]
     peaks: list = field(default_factory=list)  # (layers, largest output of each unit)
     calls: Counter = field(default_factory=Counter)  # module -> calls in this pass
@@ -68,6 +73,11 @@ class _Step:
     used: tuple = None  # the same as the optimizer saw them
     before: list = None  # copies of the parameters
     moved: tuple = None  # (parameters, norms of their steps, norms of their values before)
+
+    def number(self):
+        """Count the reductions of this step; from step to step the n-th one reduces the same layers."""
+        self.reductions += 1
+        return self.reductions
 
 
 class Recorder:
@@ -200,23 +210,36 @@ class Recorder:
         if layer is None:
             label = f"{name}[{call}]" if self._per_call else name
             layer = self._layers[module, call] = _Layer(label, module, _mark(module))
+            layer.on_gradient = self._gradient_hook(layer)
             self._order.insert(self._order.index(now.last) + 1 if now.last else 0, layer)
         now.last = layer
         return layer
 
     def _observe(self, layer, output):
-        """Keep a small output for the step's end; measure it now where it is large or may be changed in place."""
-        wants_delta = output.requires_grad and "delta" in self._statistics
+        """Collect a small output; measure it now where it is large or may be changed in place."""
+        now = self._now
+        if output.requires_grad and "delta" in self._statistics:
+            output.register_hook(layer.on_gradient)
+        output = output.detach()
         if layer.settled and output.numel() <= SMALL:
-            self._now.deferred.append((layer, output, output._version))
-            if wants_delta:
-                output.retain_grad()
+            now.outputs.append((layer, output, output._version))
+            if len(now.outputs) == _TOGETHER:
+                self._reduce_outputs()
             return
         if not layer.settled:
-            self._now.unsettled.append((layer, output, output._version))
-        self._measure_outputs(layer, [layer], [output.detach()])
-        if wants_delta:
-            output.register_hook(lambda gradient: self._measure_deltas((layer, "delta"), [layer], [gradient.detach()]))
+            now.unsettled.append((layer, output, output._version))
+        self._measure_outputs(layer, [layer], [output])
+
+    def _gradient_hook(self, layer):
+        """Return the hook that collects dL/dh of a layer."""
+
+        def on_gradient(gradient):
+            gradients = self._now.gradients
+            gradients.append((layer, gradient))
+            if len(gradients) == _TOGETHER or gradient.numel() > SMALL:
+                self._reduce_gradients()
+
+        return on_gradient
 
     def _await_backward(self, module, inputs, output):
         """Ask for a call when the backward pass is over: then the gradients are there and not yet clipped."""
@@ -270,15 +293,32 @@ class Recorder:
 
     # ---- measuring
 
+    @torch.no_grad()
+    def _reduce_outputs(self):
+        """Measure the outputs collected so far; one that was changed in place is lost, and measured at once later."""
+        now = self._now
+        collected, now.outputs = now.outputs, []
+        for layer, output, version in collected:
+            layer.settled = output._version == version
+        kept = [(layer, output) for layer, output, _ in collected if layer.settled]
+        self._measure_outputs(("outputs", now.number()), [layer for layer, _ in kept], [output for _, output in kept])
+
+    @torch.no_grad()
+    def _reduce_gradients(self):
+        """Measure the gradients collected so far."""
+        now = self._now
+        collected, now.gradients = now.gradients, []
+        if collected:
+            layers, gradients = [layer for layer, _ in collected], [gradient for _, gradient in collected]
+            plan = self._plan(("delta", now.number()), layers, gradients)
+            now.found["delta"].append((plan.order, plan.norms(gradients), plan.entries))
+
     def _measure_step(self):
         now = self._now
-        kept = [(layer, output) for layer, output, _ in now.deferred]
-        self._measure_outputs("outputs", [layer for layer, _ in kept], [output.detach() for _, output in kept])
-        deltas = [(layer, output.grad) for layer, output in kept if output.retains_grad and output.grad is not None]
-        self._measure_deltas("deltas", [layer for layer, _ in deltas], [gradient for _, gradient in deltas])
-        changed = {layer for layer, output, version in now.deferred + now.unsettled if output._version != version}
-        for layer, *_ in now.deferred + now.unsettled:
-            layer.settled = layer not in changed
+        self._reduce_outputs()
+        self._reduce_gradients()
+        for layer, output, version in now.unsettled:
+            layer.settled = output._version == version
         now.found["dead"] = list(self._dead())
         return Row(self._number, now.found, now.raw or now.used, now.used, now.moved, self._scale())
 
@@ -288,11 +328,6 @@ class Recorder:
         if plan is None or not plan.fits(layers, tensors):
             plan = self._plans[name] = Plan(layers, tensors, [layer.mark for layer in layers])
         return plan
-
-    def _measure_deltas(self, name, layers, gradients):
-        if layers:
-            plan = self._plan(name, layers, gradients)
-            self._now.found["delta"].append((plan.order, plan.norms(gradients), plan.entries))
 
     def _measure_outputs(self, name, layers, outputs):
         """Reduce the outputs of some layers: their size, their saturation, their dead units."""

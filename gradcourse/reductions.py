@@ -91,7 +91,11 @@ def _row_norms(stack, dtype=None):
     """Return the norm of each row; on a device always in float64, since asking whether it is needed would wait."""
     if dtype is None:
         dtype = _accumulator(stack) if stack.device.type == "cpu" else torch.float64
-    return torch.linalg.vector_norm(stack.reshape(len(stack), -1), dim=1, dtype=dtype)  # 0-d tensors have rows too
+    return torch.linalg.vector_norm(_rows(stack), dim=1, dtype=dtype)
+
+
+def _rows(stack):
+    return stack.flatten(1) if stack.ndim > 1 else stack.unsqueeze(1)  # 0-d tensors have rows too
 
 
 def _is_safe(quick):
@@ -107,7 +111,7 @@ def _accumulator(tensor):
 
 def fraction_beyond(stack, centre, reach, may_change):
     """Return the fraction of each row's entries that are further than `reach` from `centre`, shape (rows,)."""
-    rows = stack.reshape(len(stack), -1)
+    rows = _rows(stack)
     if not may_change:
         rows = rows.clone()
     if centre:
