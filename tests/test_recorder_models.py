@@ -95,6 +95,10 @@ MODELS = {
         lambda: nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3)),
         (6, 5),
     ),
+    "outputs too large to be copied": (
+        lambda: nn.Sequential(nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 3)),
+        (300, 300),
+    ),
     "one layer": (lambda: nn.Linear(5, 3), (6, 5)),
 }  # fmt: skip
 
