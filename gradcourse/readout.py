@@ -7,52 +7,61 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from gradcourse.trace import STATISTICS, Event, Trace
+from gradcourse.trace import Event, Trace
 
 _CLIPPED = 1.0 - 1e-6  # used norm over raw norm; rounding alone stays above it
-_SIZES = ("delta", "activation_rms")  # put together as mean squares, the others as means
+_FRACTIONS = ("saturation", "dead")  # put together as means, the others as mean squares
+_OF_GRADIENTS = ("raw", "used")
+
+
+@dataclass
+class Part:
+    """What one reduction gave: a number for each of some layers (a statistic) or parameters (their norms).
+
+    Attributes:
+        name: a statistic of the outputs, "raw" or "used" (norms of the gradients after the backward pass, and as the
+            optimizer saw them), "before" or "moved" (norms of the parameters, and of their steps).
+        keys: the layers or parameters.
+        values: one number for each, shape (n,), on the model's device.
+        entries: of each layer's tensor, of which a size is the norm; None: 1.
+    """
+
+    name: str
+    keys: list
+    values: torch.Tensor
+    entries: np.ndarray | None = None
+
+
+class Layout:
+    """What a step measured, in which order; steps that measured the same share one, and are read together."""
+
+    def __init__(self, parts):
+        ends = np.cumsum([len(part.keys) for part in parts])
+        self.parts = [
+            (part.name, slice(end - len(part.keys), end), part.keys, 1.0 if part.entries is None else part.entries)
+            for part, end in zip(parts, ends, strict=True)
+        ]
 
 
 @dataclass
 class Row:
-    """One recorded step; values are tensors until they are fetched, then arrays."""
+    """One recorded step: for each device a Layout and its values, one flat tensor there."""
 
     step: int
-    found: dict  # statistic -> [(layers, values, entries each)]
-    raw: tuple
-    used: tuple
-    moved: tuple
+    pieces: list
     scale: object
 
-
-def _fetch(rows):
-    """Bring all values that are still tensors to NumPy, in one transfer per device."""
-    tensors = [value for row in rows for value in _values(row) if isinstance(value, torch.Tensor)]
-    arrays = {}
-    for device in {tensor.device for tensor in tensors}:
-        own = [tensor for tensor in tensors if tensor.device == device]
-        flat = torch.cat([tensor.reshape(-1).double() for tensor in own]).cpu().numpy()
-        ends = np.cumsum([tensor.numel() for tensor in own])[:-1]
-        arrays |= {id(tensor): part for tensor, part in zip(own, np.split(flat, ends), strict=True)}
-
-    def fetched(value):
-        return arrays[id(value)] if isinstance(value, torch.Tensor) else value
-
-    for row in rows:
-        row.found = {
-            name: [(layers, fetched(values), entries) for layers, values, entries in parts]
-            for name, parts in row.found.items()
-        }
-        row.raw, row.used, row.moved = (
-            tuple(map(fetched, part)) if part else part for part in (row.raw, row.used, row.moved)
-        )
-        row.scale = float(np.asarray(fetched(row.scale)).reshape(()))
-
-
-def _values(row):
-    yield from (values for parts in row.found.values() for _, values, _ in parts)
-    yield from (value for part in (row.raw, row.used, row.moved) for value in part or ())
-    yield row.scale
+    @classmethod
+    def of(cls, step, parts, scale, layouts):
+        """Make a Row of a step's Parts; `layouts` keeps the Layouts that the rows share."""
+        pieces = []
+        for device in {part.values.device for part in parts}:
+            own = [part for part in parts if part.values.device == device and part.keys]
+            key = tuple([(part.name, id(part.keys)) for part in own])  # a Layout keeps its keys, so ids stay theirs
+            if key not in layouts:
+                layouts[key] = Layout(own)
+            pieces.append((layouts[key], torch.cat([part.values for part in own]) if own else torch.zeros(0)))
+        return cls(step, pieces, scale)
 
 
 def read(model, layers, rows, losses, statistics):
@@ -65,32 +74,100 @@ def read(model, layers, rows, losses, statistics):
         losses: step -> loss, recorded step or not.
         statistics: what was to be recorded.
     """
-    _fetch(rows)
     columns = {layer: column for column, layer in enumerate(layers)}
     owners = _owners(model, columns)
-    arrays = {name: np.full((len(rows), len(layers)), np.nan) for name in STATISTICS}
-    for number, row in enumerate(rows):
-        for name, parts in row.found.items():
-            arrays[name][number] = _combined(name, parts, columns) / (row.scale if name == "delta" else 1.0)
-        if row.raw and "weight_gradient" in statistics:
-            arrays["weight_gradient"][number] = _over_weights(*row.raw, owners, len(layers)) / row.scale
-        if row.moved:
-            order, moved, sizes = row.moved
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = _over_weights(order, moved, owners, len(layers)) / _over_weights(
-                    order, sizes, owners, len(layers)
-                )
-            arrays["update_ratio"][number] = ratio
+    found = _Found(len(rows), columns, owners)
+    scales = _scales(rows)
+    for layout, numbers, values in _together(rows):
+        found.add(layout, numbers, values)
+    gradient_norms = np.where(np.isnan(found.norm("raw")), found.norm("used"), found.norm("raw"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        arrays = {
+            "delta": found.mean("delta") / scales[:, None],
+            "weight_gradient": gradient_norms / scales[:, None],
+            "update_ratio": found.norm("moved") / found.norm("before"),
+            **{name: found.mean(name) for name in ("activation_rms", "saturation", "dead")},
+        }
+    steps = np.array([row.step for row in rows], dtype=int)
     lost = {step: float(loss) for step, loss in losses.items()}
     trace = Trace(
         layers=tuple(layer.name for layer in layers),
         has_weight=np.isin(np.arange(len(layers)), [c for p, own in owners.items() if p.ndim > 1 for c in own]),
-        steps=np.array([row.step for row in rows], dtype=int),
-        loss=np.array([lost.get(row.step, np.nan) for row in rows]),
-        **arrays,
+        steps=steps,
+        loss=np.array([lost.get(int(step), np.nan) for step in steps]),
+        **{name: values if name in statistics else np.full_like(values, np.nan) for name, values in arrays.items()},
     )
-    events = [*_clippings(rows), *_first_non_finite(rows, lost, columns, owners), *_first_zero_updates(trace)]
+    backward = found.broken("delta") | found.broken("raw") | found.broken("used")
+    events = [
+        *_clippings(steps, found.norms["raw"] / scales, found.norms["used"]),
+        *_first_non_finite(trace, lost, found.broken("activation_rms"), backward),
+        *_first_zero_updates(trace),
+    ]
     return replace(trace, events=tuple(sorted(events, key=lambda event: event.step)))
+
+
+def _scales(rows):
+    """Return the loss scale of each step, shape (S,); those that are tensors come in one transfer."""
+    tensors = [row.scale.reshape(()) for row in rows if isinstance(row.scale, torch.Tensor)]
+    fetched = iter(torch.stack(tensors).tolist() if tensors else ())
+    return np.array([next(fetched) if isinstance(row.scale, torch.Tensor) else row.scale for row in rows], dtype=float)
+
+
+def _together(rows):
+    """Yield (layout, numbers of the rows that have it, their values of shape (rows, n)), in one transfer each."""
+    groups = defaultdict(list)
+    for number, row in enumerate(rows):
+        for layout, values in row.pieces:
+            groups[layout, values.dtype].append((number, values))
+    for (layout, _), members in groups.items():
+        numbers, values = zip(*members, strict=True)
+        yield layout, np.array(numbers), torch.stack(values).cpu().double().numpy()
+
+
+class _Found:
+    """What was measured, by row and column. The calls of a layer are put together, and so are its weights."""
+
+    def __init__(self, count, columns, owners):
+        self._columns, self._owners = columns, owners
+        self._total, self._entries = (defaultdict(lambda: np.zeros((count, len(columns)))) for _ in range(2))
+        self._seen = defaultdict(lambda: np.zeros((count, len(columns)), dtype=bool))
+        self.norms = defaultdict(lambda: np.full(count, np.nan))  # over all keys of a name, by row
+
+    def add(self, layout, rows, values):
+        """Add the values of the rows that have this layout, shape (rows, n)."""
+        for name, part, keys, entries in layout.parts:
+            which, where = self._cells(keys)
+            cells = np.ix_(rows, where)
+            own = values[:, part]
+            combine = np.add if name in _FRACTIONS else np.hypot
+            combine.at(self._total[name], cells, own[:, which])
+            np.add.at(self._entries[name], cells, np.broadcast_to(entries, len(keys))[which])
+            self._seen[name][cells] = True
+            if name in _OF_GRADIENTS:
+                self.norms[name][rows] = np.linalg.norm(own, axis=1)
+
+    def _cells(self, keys):
+        """Return which keys go to which columns: a layer to its own, a parameter to those of the layers it is in."""
+        pairs = [
+            (index, column)
+            for index, key in enumerate(keys)
+            for column in ([self._columns[key]] if key in self._columns else self._owners.get(key, ()))
+        ]
+        return np.array(pairs, dtype=int).reshape(-1, 2).T
+
+    def mean(self, name):
+        """Return root mean squares of a size, means of a fraction, shape (S, L); NaN where there is none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            entries = self._entries[name] if name in _FRACTIONS else np.sqrt(self._entries[name])
+            return np.where(self._seen[name], self._total[name] / entries, np.nan)
+
+    def norm(self, name):
+        """Return the norm over the weights of each layer, shape (S, L); NaN where there is none."""
+        return np.where(self._seen[name], self._total[name], np.nan)
+
+    def broken(self, name):
+        """Return where a value is not finite, shape (S, L)."""
+        return self._seen[name] & ~np.isfinite(self._total[name])
 
 
 def _owners(model, columns):
@@ -109,68 +186,25 @@ def _owners(model, columns):
     return owners
 
 
-def _combined(name, parts, columns):
-    """Put together what the calls of each layer gave: mean squares for sizes, means for fractions."""
-    total, entries = np.zeros(len(columns)), np.zeros(len(columns))
-    for layers, values, counts in parts:
-        where = [columns[layer] for layer in layers]
-        (np.hypot if name in _SIZES else np.add).at(total, where, values)
-        np.add.at(entries, where, counts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return total / (np.sqrt(entries) if name in _SIZES else entries)
+def _clippings(steps, raw, used):
+    for step, before, after in zip(steps, raw, used, strict=True):
+        if after < _CLIPPED * before:
+            yield Event("clipped", int(step), raw=float(before), used=float(after))
 
 
-def _over_weights(order, norms_of, owners, count):
-    """Return the norm over all weights of each layer, NaN for a layer without."""
-    total = np.full(count, np.nan)
-    for parameter, norm in zip(order, norms_of, strict=True):
-        for column in owners.get(parameter, ()):
-            total[column] = norm if np.isnan(total[column]) else np.hypot(total[column], norm)
-    return total
-
-
-def _clippings(rows):
-    for row in rows:
-        if row.raw and row.used:
-            raw, used = np.linalg.norm(row.raw[1]) / row.scale, np.linalg.norm(row.used[1])
-            if used < _CLIPPED * raw:
-                yield Event("clipped", row.step, raw=float(raw), used=float(used))
-
-
-def _first_non_finite(rows, losses, columns, owners):
+def _first_non_finite(trace, losses, forward, backward):
     """Find the first value that is not finite, in the order in which a step computes: forward, loss, backward."""
-    lost = [step for step, loss in losses.items() if not math.isfinite(loss)]
-    for row in rows:
-        if lost and lost[0] < row.step:
+    lost = min((step for step, loss in losses.items() if not math.isfinite(loss)), default=math.inf)
+    for step, ahead, back in zip(trace.steps, forward, backward, strict=True):
+        if lost < step:
             break  # at a step that was not recorded
-        forward, backward = (_broken(row, name, columns) for name in ("activation_rms", "delta"))
-        backward = backward or _broken_weights(row, columns, owners)
-        if forward:
-            return [Event("non-finite", row.step, min(forward)[1], "forward")]
-        if lost and lost[0] == row.step:
+        if ahead.any():
+            return [Event("non-finite", int(step), trace.layers[int(np.argmax(ahead))], "forward")]
+        if lost == step:
             break
-        if backward:
-            return [Event("non-finite", row.step, max(backward)[1], "backward")]
-    return [Event("non-finite", lost[0], "loss", "forward")] if lost else []
-
-
-def _broken(row, name, columns):
-    """List the layers where a value is not finite, as (column, name of the layer)."""
-    return [
-        (columns[layer], layer.name)
-        for layers, values, _ in row.found.get(name, ())
-        if not np.isfinite(values).all()
-        for layer, value in zip(layers, values, strict=True)
-        if not math.isfinite(value)
-    ]
-
-
-def _broken_weights(row, columns, owners):
-    """List the layers whose weight gradient is not finite, as `_broken` does."""
-    names = {column: layer.name for layer, column in columns.items()}
-    order, values = row.raw or ((), ())
-    lost = [parameter for parameter, value in zip(order, values, strict=True) if not math.isfinite(value)]
-    return [(column, names[column]) for parameter in lost for column in owners.get(parameter, ())]
+        if back.any():
+            return [Event("non-finite", int(step), trace.layers[int(np.flatnonzero(back)[-1])], "backward")]
+    return [Event("non-finite", lost, "loss", "forward")] if lost < math.inf else []
 
 
 def _first_zero_updates(trace):

@@ -7,18 +7,18 @@ is read.
 
 import math
 import weakref
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
 from torch.autograd import Variable
 from torch.nn.utils.parametrize import is_parametrized
 
 from gradcourse.models import Activation
-from gradcourse.readout import Row, is_bias, read
+from gradcourse.readout import Part, Row, is_bias, read
 from gradcourse.reductions import SMALL, Plan, fraction_beyond, norms_of, peaks
 from gradcourse.trace import STATISTICS, Event, Trace, factor_per_layer
 
@@ -39,7 +39,7 @@ _ACTIVATION_MODULES = (
 )
 _OF_OUTPUTS = ("delta", "activation_rms", "saturation", "dead")
 
-_TOGETHER = 16  # outputs or gradients that are reduced together: few enough to be in the processor's cache still
+_TOGETHER = 24  # outputs or gradients that are reduced together: more would leave the cache, fewer are more calls
 
 _under_a_recorder = weakref.WeakSet()  # models
 
@@ -52,7 +52,6 @@ class _Layer:
     module: nn.Module
     mark: object  # what to look for in its output
     settled: bool = False  # its output is not changed in place by what follows, so it may be measured a little later
-    on_gradient: object = None  # the hook for its dL/dh
 
 
 @dataclass(eq=False)
@@ -60,19 +59,19 @@ class _Step:
     """What the pending step has shown so far."""
 
     outputs: list = field(default_factory=list)  # (layer, output, its version when seen), collected
-    gradients: list = field(default_factory=list)  # (layer, dL/dh), collected
-    unsettled: list = field(default_factory=list)  # (layer, output, its version when seen), measured at once
+    gradients: dict = field(default_factory=dict)  # (layer, number) -> dL/dh, collected
+    unsettled: list = field(
+        default_factory=list
+    )  # (layer, output, its version when seen), of which copies are collected
+    observed: int = 0  # outputs whose gradient is awaited
     reductions: int = 0
-    found: dict = field(default_factory=lambda: defaultdict(list))  # statistic -> [(layers, values, entries each)]
+    parts: list = field(default_factory=list)  # what was measured
     peaks: list = field(default_factory=list)  # (layers, largest output of each unit)
     calls: Counter = field(default_factory=Counter)  # module -> calls in this pass
     last: _Layer = None  # the layer called last
-    awaits_backward: bool = False
     backwards: int = 0
-    raw: tuple = None  # (parameters, norms of their gradients after the backward pass)
-    used: tuple = None  # the same as the optimizer saw them
+    gradient_norms: dict = field(default_factory=dict)  # "raw" after the last backward pass, "used" by the optimizer
     before: list = None  # copies of the parameters
-    moved: tuple = None  # (parameters, norms of their steps, norms of their values before)
 
     def number(self):
         """Count the reductions of this step; from step to step the n-th one reduces the same layers."""
@@ -120,7 +119,8 @@ class Recorder:
         self._rows = []
         self._losses = {}  # step -> loss, recorded step or not: a loss that overflows must show
         self._number = 0
-        self._plans = {}  # what is reduced together -> how
+        self._plans, self._scratch = {}, {}  # what is reduced together -> how, and where
+        self._layouts = {}  # what a step measured -> the Layout that such steps share
         self._handles, self._listening = [], []
         self._hooked = (False, 0)  # whether the forward hooks are attached, and to how many layers
 
@@ -197,49 +197,51 @@ class Recorder:
 
     def _still_in_step(self):
         """End a step that the optimizer never took; return whether the step that is now pending is recorded."""
-        first = self._parameters.first
-        if self._now.backwards and first is not None and first.grad is None:
+        if self._now.backwards and self._parameters.have_lost_gradients():
             self.end_step()
         return bool(self._listening)
 
     def _layer(self, name, module):
-        now = self._now
-        call = now.calls[module] if self._per_call else 0
-        now.calls[module] += 1
+        now, call = self._now, 0
+        if self._per_call:
+            call = now.calls[module]
+            now.calls[module] += 1
         layer = self._layers.get((module, call))
         if layer is None:
             label = f"{name}[{call}]" if self._per_call else name
             layer = self._layers[module, call] = _Layer(label, module, _mark(module))
-            layer.on_gradient = self._gradient_hook(layer)
             self._order.insert(self._order.index(now.last) + 1 if now.last else 0, layer)
         now.last = layer
         return layer
 
     def _observe(self, layer, output):
-        """Collect a small output; measure it now where it is large or may be changed in place."""
+        """Measure a large output now; collect a small one, or its copy where it may be changed in place."""
         now = self._now
         if output.requires_grad and "delta" in self._statistics:
-            output.register_hook(layer.on_gradient)
-        output = output.detach()
-        if layer.settled and output.numel() <= SMALL:
-            now.outputs.append((layer, output, output._version))
-            if len(now.outputs) == _TOGETHER:
-                self._reduce_outputs()
+            self._await_gradient(layer, output)
+        if output.numel() > SMALL:
+            self._measure_outputs(layer, [layer], [output.detach()])
             return
         if not layer.settled:
-            now.unsettled.append((layer, output, output._version))
-        self._measure_outputs(layer, [layer], [output])
+            now.unsettled.append((layer, output.detach(), output._version))
+            output = output.detach().clone()
+        now.outputs.append((layer, output, output._version))
+        if len(now.outputs) == _TOGETHER:
+            self._reduce_outputs()
 
-    def _gradient_hook(self, layer):
-        """Return the hook that collects dL/dh of a layer."""
+    def _await_gradient(self, layer, output):
+        """Collect dL/dh when the backward pass comes by; a large one, or enough of them, is measured then."""
+        now = self._now
+        now.observed += 1
+        key = (layer, now.observed)  # a layer called twice has two outputs
 
-        def on_gradient(gradient):
-            gradients = self._now.gradients
-            gradients.append((layer, gradient))
-            if len(gradients) == _TOGETHER or gradient.numel() > SMALL:
+        def collect_and_reduce(gradient):
+            now.gradients[key] = gradient
+            if self._now is now:
                 self._reduce_gradients()
 
-        return on_gradient
+        together = now.observed % _TOGETHER and output.numel() <= SMALL
+        _hook(output, partial(now.gradients.__setitem__, key) if together else collect_and_reduce)
 
     def _await_backward(self, module, inputs, output):
         """Ask for a call when the backward pass is over: then the gradients are there and not yet clipped."""
@@ -250,23 +252,25 @@ class Recorder:
     @torch.no_grad()
     def _after_backward(self):
         if self._listening:
-            self._now.backwards += 1
-            self._now.calls.clear()
-            self._now.last = None
-            self._now.raw = self._parameters.gradient_norms()
+            now = self._now
+            now.backwards += 1
+            now.calls.clear()
+            now.last = None
+            self._reduce_gradients()
+            now.gradient_norms["raw"] = self._parameters.gradient_norms()
 
     @torch.no_grad()
     def _before_step(self, optimizer, args, kwargs):
         if self._listening:
             if self._now.backwards:  # else the step calls a closure that makes the gradients
-                self._now.used = self._parameters.gradient_norms()
+                self._now.gradient_norms["used"] = self._parameters.gradient_norms()
             if "update_ratio" in self._statistics:
                 self._now.before = self._parameters.copies()
 
     @torch.no_grad()
     def _after_step(self, optimizer, args, kwargs):
         if self._listening and self._now.before is not None:
-            self._now.moved = self._parameters.moved_since(self._now.before)
+            self._now.parts += self._parameters.moved_since(self._now.before)
         self.end_step()
 
     def log_loss(self, loss):
@@ -295,23 +299,25 @@ class Recorder:
 
     @torch.no_grad()
     def _reduce_outputs(self):
-        """Measure the outputs collected so far; one that was changed in place is lost, and measured at once later."""
+        """Measure the outputs collected so far; one that was changed in place is lost, and copied from now on."""
         now = self._now
         collected, now.outputs = now.outputs, []
         for layer, output, version in collected:
-            layer.settled = output._version == version
-        kept = [(layer, output) for layer, output, _ in collected if layer.settled]
+            if output._version != version:
+                layer.settled = False
+        kept = [(layer, output) for layer, output, version in collected if output._version == version]
         self._measure_outputs(("outputs", now.number()), [layer for layer, _ in kept], [output for _, output in kept])
 
     @torch.no_grad()
     def _reduce_gradients(self):
         """Measure the gradients collected so far."""
         now = self._now
-        collected, now.gradients = now.gradients, []
+        collected = [(layer, gradient) for (layer, _), gradient in now.gradients.items() if gradient is not None]
+        now.gradients.clear()
         if collected:
-            layers, gradients = [layer for layer, _ in collected], [gradient for _, gradient in collected]
-            plan = self._plan(("delta", now.number()), layers, gradients)
-            now.found["delta"].append((plan.order, plan.norms(gradients), plan.entries))
+            layers, gradients = zip(*collected, strict=True)
+            plan = self._plan(("delta", now.number()), layers, gradients, marks=None)
+            now.parts.append(Part("delta", plan.order, plan.norms(gradients), plan.entries))
 
     def _measure_step(self):
         now = self._now
@@ -319,14 +325,14 @@ class Recorder:
         self._reduce_gradients()
         for layer, output, version in now.unsettled:
             layer.settled = output._version == version
-        now.found["dead"] = list(self._dead())
-        return Row(self._number, now.found, now.raw or now.used, now.used, now.moved, self._scale())
+        gradients = [Part(name, *measured) for name, measured in now.gradient_norms.items()]
+        return Row.of(self._number, [*now.parts, *self._dead(), *gradients], self._scale(), self._layouts)
 
-    def _plan(self, name, layers, tensors):
+    def _plan(self, name, layers, tensors, marks):
         """Return the plan to reduce these tensors; from step to step it is mostly the same."""
         plan = self._plans.get(name)
         if plan is None or not plan.fits(layers, tensors):
-            plan = self._plans[name] = Plan(layers, tensors, [layer.mark for layer in layers])
+            plan = self._plans[name] = Plan(layers, tensors, marks, self._scratch)
         return plan
 
     def _measure_outputs(self, name, layers, outputs):
@@ -338,14 +344,14 @@ class Recorder:
             if mark == "can die":
                 if "dead" in self._statistics:
                     self._now.peaks.append((keys, peaks(stack)))
-            elif mark is not None and "saturation" in self._statistics:
+            elif "saturation" in self._statistics:
                 fractions = fraction_beyond(stack, *mark, may_change)
-                self._now.found["saturation"].append((keys, fractions, np.ones(len(keys))))
+                self._now.parts.append(Part("saturation", keys, fractions))
 
-        plan = self._plan(name, layers, outputs)
+        plan = self._plan(name, layers, outputs, [layer.mark for layer in layers])
         sizes = plan.norms(outputs, look_closer)
         if "activation_rms" in self._statistics:
-            self._now.found["activation_rms"].append((plan.order, sizes, plan.entries))
+            self._now.parts.append(Part("activation_rms", plan.order, sizes, plan.entries))
 
     def _dead(self):
         """Yield the fraction of dead units of each layer, over all of the step's batches."""
@@ -359,7 +365,7 @@ class Recorder:
                     tops[layer] = torch.maximum(row, tops[layer]) if layer in tops else row
             groups = [([layer], row.unsqueeze(0)) for layer, row in tops.items()]
         for keys, rows in groups:
-            yield keys, (rows <= 0).double().mean(dim=1), np.ones(len(keys))
+            yield Part("dead", keys, (rows <= 0).double().mean(dim=1))
 
     def _scale(self):
         """Return the loss scale of the pending step, without waiting for the device."""
@@ -379,32 +385,40 @@ class _Parameters:
 
     def __init__(self, model):
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self.first = named[0][1] if named else None
         self._all = [parameter for _, parameter in named]
         self._weights = [parameter for name, parameter in named if not is_bias(name)]
-        self._gradients = {}  # which parameters have a gradient -> how to reduce them
-        self._values, self._copies = (Plan(self._weights, self._weights) for _ in range(2))
+        self._gradients, self._scratch = {}, {}  # which parameters have a gradient -> how to reduce them, and where
+        self._values = Plan(self._weights, self._weights, scratch=self._scratch)
+        self._copies = Plan(self._weights, self._weights)
+
+    def have_lost_gradients(self):
+        """Whether the gradients were set to None."""
+        return bool(self._all) and self._all[0].grad is None
 
     def gradient_norms(self):
         """Return the parameters that have a gradient and its norm for each."""
         gradients = [parameter.grad for parameter in self._all]
-        having = tuple(gradient is not None for gradient in gradients)
-        gradients = [_dense(gradient) for gradient in gradients if gradient is not None]
+        having = tuple([gradient is not None for gradient in gradients])
+        if not all(having):
+            gradients = [gradient for gradient in gradients if gradient is not None]
+        if any(gradient.layout is not torch.strided for gradient in gradients):
+            gradients, having = [_dense(gradient) for gradient in gradients], None
         plan = self._gradients.get(having)
-        if plan is None or any(gradient.is_sparse for gradient in gradients):
-            plan = Plan([parameter for parameter in self._all if parameter.grad is not None], gradients)
+        if plan is None or having is None:
+            plan = Plan([p for p in self._all if p.grad is not None], gradients, scratch=self._scratch)
             self._gradients[having] = plan
         return plan.order, plan.norms(gradients)
 
     def copies(self):
         """Copy the weights, to be handed to `moved_since`."""
-        return [stack if own else stack.clone() for _, _, stack, own in self._copies.stacks(self._weights)]
+        return [stack if own else stack.clone() for stack, _, own in self._copies.stacks(self._weights)]
 
     def moved_since(self, before):
-        """Return the weights, the norm of what each has moved since `before`, and of what it was; spends `before`."""
+        """Return the Parts "before", each weight's norm, and "moved", that of its step; spends `before`."""
         sizes = norms_of(before)
-        now = (stack for _, _, stack, _ in self._values.stacks(self._weights))
-        return self._values.order, norms_of([old.sub_(new) for old, new in zip(before, now, strict=True)]), sizes
+        now = (stack for stack, _, _ in self._values.stacks(self._weights))
+        steps = norms_of([old.sub_(new) for old, new in zip(before, now, strict=True)])
+        return [Part("before", self._copies.order, sizes), Part("moved", self._copies.order, steps)]
 
 
 def _dense(gradient):
@@ -422,6 +436,16 @@ def _first_tensor(output):
         return output if output.is_floating_point() else None
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
     return next((found for found in map(_first_tensor, parts) if found is not None), None)
+
+
+def _hook(output, on_gradient):
+    """Do what `output.register_hook` does, for a fresh output without its handle, which costs more than the hook."""
+    node = output.grad_fn
+    if type(output) is torch.Tensor and output._backward_hooks is None and hasattr(node, "_register_hook_dict"):
+        output._backward_hooks = OrderedDict(recorder=on_gradient)
+        node._register_hook_dict(output)
+    else:
+        output.register_hook(on_gradient)
 
 
 def _mark(module):

@@ -5,71 +5,93 @@ is kept, and reduced together; large ones are reduced one by one, where a copy w
 """
 
 from collections import defaultdict
+from itertools import groupby
 
 import numpy as np
 import torch
 
-SMALL = 1 << 16
+SMALL = 1 << 14
 """Entries of a tensor; a larger one is not copied to be reduced with others."""
 
 _SAFE = (1e-15, 1e15)  # float32 norms between these come from squares that neither underflow nor overflow
 
 
 class Plan:
-    """How a list of tensors is grouped by shape, dtype, device and mark.
+    """How a list of tensors is grouped by shape, dtype and device.
 
     Args:
         keys: what stands for each tensor in `order`.
         tensors: the tensors.
-        marks: a mark for each; only tensors with equal marks are grouped. None: no marks.
+        marks: a mark for each, None for none; within a group tensors with the same mark stand together.
+        scratch: a dict where plans that are not used at the same time keep their buffers together, so that these stay
+            in the processor's cache; None: one of its own.
     """
 
-    def __init__(self, keys, tensors, marks=None):
+    def __init__(self, keys, tensors, marks=None, scratch=None):
+        marks = marks or [None] * len(tensors)
         groups = defaultdict(list)
-        for index, (tensor, mark) in enumerate(zip(tensors, marks or [None] * len(tensors), strict=True)):
+        for index in sorted(range(len(tensors)), key=lambda index: str(marks[index])):
+            tensor = tensors[index]
             if tensor.numel():
-                groups[tensor.shape, tensor.dtype, tensor.device, mark].append(index)
+                alone = index if tensor.numel() > SMALL else None
+                groups[tensor.shape, tensor.dtype, tensor.device, alone].append(index)
         self._keys, self._device = keys, tensors[0].device if tensors else None
         self._shapes, self._dtypes = [tensor.shape for tensor in tensors], [tensor.dtype for tensor in tensors]
-        self._groups = [(mark, indices, [keys[index] for index in indices]) for (*_, mark), indices in groups.items()]
-        members = [index for _, indices, _ in self._groups for index in indices]
+        self._groups = [(indices, list(_runs(indices, keys, marks))) for indices in groups.values()]
+        members = [index for indices in groups.values() for index in indices]
         self.order = [keys[index] for index in members]
         self.entries = np.array([tensors[index].numel() for index in members], dtype=np.float64)
-        self._buffers = {}
+        self._buffers = {} if scratch is None else scratch
 
     def fits(self, keys, tensors):
         """Whether this is the plan for these keys and tensors."""
-        same_layers = keys == self._keys and tensors[0].device == self._device
-        shapes = [tensor.shape for tensor in tensors]
-        return same_layers and shapes == self._shapes and self._dtypes == [tensor.dtype for tensor in tensors]
+        return (
+            keys == self._keys
+            and tensors[0].device == self._device
+            and [tensor.shape for tensor in tensors] == self._shapes
+            and [tensor.dtype for tensor in tensors] == self._dtypes
+        )
 
     def stacks(self, tensors):
-        """Yield (keys, mark, stack, whether it may be changed); together the stacks' rows are in the order of `order`.
+        """Yield (stack, marked runs, whether the stack may be changed); their rows are in the order of `order`.
 
-        A stack that may be changed is overwritten by the next call.
+        A marked run is (keys, mark, rows of the stack). A stack that may be changed is overwritten by the next call.
         """
-        for number, (mark, indices, keys) in enumerate(self._groups):
+        for indices, runs in self._groups:
             group = [tensors[index] for index in indices]
-            if len(group) == 1 or group[0].numel() > SMALL:
-                yield from (([key], mark, tensor.unsqueeze(0), False) for key, tensor in zip(keys, group, strict=True))
-                continue
-            if number not in self._buffers:
-                self._buffers[number] = torch.stack(group)
-            yield keys, mark, torch.stack(group, out=self._buffers[number]), True
+            if len(group) == 1:
+                yield group[0].unsqueeze(0), runs, False
+            else:
+                yield torch.stack(group, out=self._buffer(group)), runs, True
+
+    def _buffer(self, group):
+        key = (len(group), group[0].shape, group[0].dtype, group[0].device)
+        if key not in self._buffers:
+            self._buffers[key] = torch.stack(group)
+        return self._buffers[key]
 
     def norms(self, tensors, then=None):
         """Return the Euclidean norm of each tensor, in the order of `order`, float32 or float64, shape (n,).
 
         Args:
             tensors: the tensors.
-            then: called with what `stacks` yields, for each stack after its norms were taken.
+            then: called with (keys, mark, stack, whether it may be changed) for each marked run after its norms.
         """
-        rows = []
-        for keys, mark, stack, may_change in self.stacks(tensors):
-            rows.append(_row_norms(stack))
+        norms = []
+        for stack, runs, may_change in self.stacks(tensors):
+            norms.append(_row_norms(stack))
             if then is not None:
-                then(keys, mark, stack, may_change)
-        return _checked(rows, lambda: [stack for _, _, stack, _ in self.stacks(tensors)])
+                for keys, mark, rows in runs:
+                    then(keys, mark, stack[rows], may_change)
+        return _checked(norms, lambda: [stack for stack, _, _ in self.stacks(tensors)])
+
+
+def _runs(indices, keys, marks):
+    """Yield (keys, mark, rows) of neighbours with the same mark."""
+    for mark, rows in groupby(range(len(indices)), key=lambda row: marks[indices[row]]):
+        rows = list(rows)
+        if mark is not None:
+            yield [keys[indices[row]] for row in rows], mark, slice(rows[0], rows[-1] + 1)
 
 
 def norms_of(stacks):
@@ -100,8 +122,8 @@ def _rows(stack):
 
 def _is_safe(quick):
     """Whether float32 norms on the CPU are right: none is so small or large that squares were lost."""
-    low, high = torch.aminmax(quick)
-    return _SAFE[0] < float(low) and float(high) < _SAFE[1]
+    low, high = _SAFE
+    return all(low < norm < high for norm in quick.tolist())
 
 
 def _accumulator(tensor):
