@@ -5,7 +5,7 @@ import torch
 
 from gradcourse.models import activation_name, make_activation
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(2000)
+_PANELS = 100  # of 20 Gauss-Legendre nodes each
 
 
 def width_fluctuation(activation, widths, *, asymptotic=False):
@@ -84,14 +84,22 @@ def _exact(n, above, below):
 
 def _share_of_active(n):
     """Return values of B = sin(t)**2 and their probabilities, K included."""
-    angle = 0.25 * np.pi * (_NODES + 1.0)
+    angle, weights = _quadrature()
     active = np.arange(1, n)[:, None]
     log_beta = _log_gamma(active / 2) + _log_gamma((n - active) / 2) - _log_gamma(np.array(n / 2))
     log_density = (active - 1) * np.log(np.sin(angle)) + (n - active - 1) * np.log(np.cos(angle)) - log_beta
     mixed = _binomial(n)[1:-1] @ (2.0 * np.exp(log_density))
     share = np.concatenate([[0.0], np.sin(angle) ** 2, [1.0]])
-    chance = np.concatenate([_binomial(n)[:1], 0.25 * np.pi * _WEIGHTS * mixed, _binomial(n)[-1:]])
+    chance = np.concatenate([_binomial(n)[:1], weights * mixed, _binomial(n)[-1:]])
     return share, chance / chance.sum()
+
+
+def _quadrature():
+    """Return nodes in (0, pi / 2) and their weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+    half = np.pi / 4 / _PANELS
+    centres = half * np.arange(1, 2 * _PANELS, 2)
+    return (centres[:, None] + half * nodes).ravel(), np.tile(half * weights, _PANELS)
 
 
 def _binomial(n):
