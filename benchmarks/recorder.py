@@ -144,6 +144,30 @@ class WandbWatch(Bare):
         self.folder.cleanup()
 
 
+def cockpit_trainer(make, shape):
+    """Return train(steps) under Cockpit's cheapest set of quantities; it asks for a loop of its own."""
+    from backpack import extend
+    from cockpit import Cockpit
+    from cockpit.utils.configuration import configuration
+
+    x, y = torch.randn(shape), torch.randint(0, 10, shape[:1])
+
+    def train(steps=STEPS):
+        model, loss_fn = extend(make()), extend(nn.CrossEntropyLoss())
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        cockpit = Cockpit(list(model.parameters()), quantities=configuration("economy"))
+        for step in range(steps):
+            optimizer.zero_grad()
+            scores = model(x)
+            loss, losses = loss_fn(scores, y), cross_entropy(scores, y, reduction="none")
+            info = {"batch_size": len(x), "individual_losses": losses, "loss": loss, "optimizer": optimizer}
+            with cockpit(step, info=info):
+                loss.backward(create_graph=cockpit.create_graph(step))
+            optimizer.step()
+
+    return train
+
+
 def recorder(**options):
     def opened(model, optimizer):
         return gc.Recorder(model, optimizer, **options)
@@ -186,7 +210,10 @@ def compare(rounds):
         "conv net, 20 layers of 16 channels, batch 64": trainer(conv, (64, 1, 8, 8)),
     }
     for number, (title, train) in enumerate(settings.items()):
-        print_table(title, ratios(contestants(train, rivals=number == 0), rounds), per=STEPS)
+        ways = contestants(train, rivals=number == 0)
+        if number == 0 and _installed("cockpit"):  # not in the bench extra: it needs a setuptools below 80
+            ways["Cockpit, economy"] = cockpit_trainer(mlp, (128, 64))
+        print_table(title, ratios(ways, rounds), per=STEPS)
 
 
 def growth(rounds, picture):
