@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "config": {"data", "models", "optimizers"},
     "training": {"config", "data", "models", "optimizers", "recording"},
     "sweep": {"data", "models", "recording", "training"},
-    "plots": {"recording", "theory"},
+    "plots": {"recording", "theory", "trace"},
     "diagnosis": {"recording", "theory"},
     "predictions": set(),
     "explorer": {"diagnosis", "plots", "predictions", "recording", "sweep", "theory", "training"},
