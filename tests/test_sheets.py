@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ import gradcourse as gc
 from gradcourse.sheets import Case, Result, add_hidden, questions, run_hidden
 from gradcourse.sheets.check import _judge_visible
 
-SHEETS = {"03_sigmoid_tanh_vanishing": bank}
+SOLUTIONS = Path(__file__).resolve().parent.parent / "solutions"
+SHEETS = {
+    folder.name: importlib.import_module(f"wrong_answers.{folder.name.partition('_')[2]}")
+    for folder in sorted(SOLUTIONS.iterdir())
+    if folder.is_dir()
+}
 WRONG = [
     pytest.param(id, answer, words, id=f"{id}-{answer.__name__}")
     for sheet in SHEETS.values()
