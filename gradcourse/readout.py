@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class Row:
 
 
 def read(model, layers, rows, losses, statistics):
-    """Make a Trace.
+    """Make a Trace of the steps of a Recorder.
 
     Args:
         model: the model that was recorded.
@@ -75,35 +75,31 @@ def read(model, layers, rows, losses, statistics):
         statistics: what was to be recorded.
     """
     columns = {layer: column for column, layer in enumerate(layers)}
-    owners = _owners(model, columns)
+    owners = owners_of(model, columns)
     found = _Found(len(rows), columns, owners)
     scales = _scales(rows)
     for layout, numbers, values in _together(rows):
         found.add(layout, numbers, values)
     gradient_norms = np.where(np.isnan(found.norm("raw")), found.norm("used"), found.norm("raw"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        arrays = {
-            "delta": found.mean("delta") / scales[:, None],
-            "weight_gradient": gradient_norms / scales[:, None],
-            "update_ratio": found.norm("moved") / found.norm("before"),
-            **{name: found.mean(name) for name in ("activation_rms", "saturation", "dead")},
-        }
-    steps = np.array([row.step for row in rows], dtype=int)
-    lost = {step: float(loss) for step, loss in losses.items()}
-    trace = Trace(
+    arrays = {
+        "delta": found.mean("delta") / scales[:, None],
+        "weight_gradient": gradient_norms / scales[:, None],
+        "update_ratio": update_ratio(found.norm("moved"), found.norm("before")),
+        **{name: found.mean(name) for name in ("activation_rms", "saturation", "dead")},
+    }
+    return Readings(
         layers=tuple(layer.name for layer in layers),
-        has_weight=np.isin(np.arange(len(layers)), [c for p, own in owners.items() if p.ndim > 1 for c in own]),
-        steps=steps,
-        loss=np.array([lost.get(int(step), np.nan) for step in steps]),
-        **{name: values if name in statistics else np.full_like(values, np.nan) for name, values in arrays.items()},
-    )
-    backward = found.broken("delta") | found.broken("raw") | found.broken("used")
-    events = [
-        *_clippings(steps, found.norms["raw"] / scales, found.norms["used"]),
-        *_first_non_finite(trace, lost, found.broken("activation_rms"), backward),
-        *_first_zero_updates(trace),
-    ]
-    return replace(trace, events=tuple(sorted(events, key=lambda event: event.step)))
+        has_weight=has_matrix(owners, len(layers)),
+        steps=np.array([row.step for row in rows], dtype=int),
+        losses={step: float(loss) for step, loss in losses.items()},
+        arrays={
+            name: values if name in statistics else np.full_like(values, np.nan) for name, values in arrays.items()
+        },
+        raw=found.norms["raw"] / scales,
+        used=found.norms["used"],
+        forward=found.broken("activation_rms"),
+        backward=found.broken("delta") | found.broken("raw") | found.broken("used"),
+    ).trace()
 
 
 def _scales(rows):
@@ -170,7 +166,58 @@ class _Found:
         return self._seen[name] & ~np.isfinite(self._total[name])
 
 
-def _owners(model, columns):
+@dataclass
+class Readings:
+    """What a run has shown at S recorded steps in L layers, before it is judged."""
+
+    layers: tuple  # names, length L
+    has_weight: np.ndarray  # bool, shape (L,)
+    steps: np.ndarray  # int, shape (S,)
+    losses: dict  # step -> loss, recorded step or not
+    arrays: dict  # statistic -> array of shape (S, L)
+    raw: np.ndarray  # norm of the whole gradient after the backward pass, shape (S,); NaN unless known
+    used: np.ndarray  # the same as the optimizer saw it
+    forward: np.ndarray  # whether an output was not finite, shape (S, L)
+    backward: np.ndarray  # whether a gradient was not finite, shape (S, L)
+
+    def trace(self):
+        """Return the Trace, with its events in order of steps."""
+        events = [*self._clippings(), *self._first_non_finite(), *self._first_zero_updates()]
+        return Trace(
+            layers=self.layers,
+            has_weight=self.has_weight,
+            steps=self.steps,
+            loss=np.array([self.losses.get(int(step), np.nan) for step in self.steps]),
+            events=tuple(sorted(events, key=lambda event: event.step)),
+            **self.arrays,
+        )
+
+    def _clippings(self):
+        for row in np.flatnonzero(self.used < _CLIPPED * self.raw):
+            yield Event("clipped", int(self.steps[row]), raw=float(self.raw[row]), used=float(self.used[row]))
+
+    def _first_non_finite(self):
+        """Find the first value that is not finite, in the order in which a step computes: forward, loss, backward."""
+        lost = next((step for step, loss in self.losses.items() if not math.isfinite(loss)), math.inf)
+        for row in np.flatnonzero((self.forward | self.backward).any(axis=1)):
+            step, forward, backward = int(self.steps[row]), self.forward[row], self.backward[row]
+            if step <= lost and forward.any():
+                return [Event("non-finite", step, self.layers[np.flatnonzero(forward)[0]], "forward")]
+            if step < lost:
+                return [Event("non-finite", step, self.layers[np.flatnonzero(backward)[-1]], "backward")]
+            break  # the loss was lost before, perhaps at a step that was not recorded
+        return [Event("non-finite", lost, "loss", "forward")] if lost < math.inf else []
+
+    def _first_zero_updates(self):
+        """Find each layer's first step that moved nothing although its gradient was not 0."""
+        lost = (self.arrays["update_ratio"] == 0) & (self.arrays["weight_gradient"] > 0)
+        return [
+            Event("zero update", int(self.steps[np.argmax(lost[:, column])]), self.layers[column])
+            for column in np.flatnonzero(lost.any(axis=0))
+        ]
+
+
+def owners_of(model, columns):
     """Map each weight to the columns of the layers it belongs to: of its module, or the nearest one around it."""
     recorded = defaultdict(list)
     for layer, column in columns.items():
@@ -186,34 +233,37 @@ def _owners(model, columns):
     return owners
 
 
-def _clippings(steps, raw, used):
-    for step, before, after in zip(steps, raw, used, strict=True):
-        if after < _CLIPPED * before:
-            yield Event("clipped", int(step), raw=float(before), used=float(after))
+def has_matrix(owners, count):
+    """Return which of `count` layers hold a weight matrix, bool, shape (count,)."""
+    return np.isin(np.arange(count), [column for p, own in owners.items() if p.ndim > 1 for column in own])
 
 
-def _first_non_finite(trace, losses, forward, backward):
-    """Find the first value that is not finite, in the order in which a step computes: forward, loss, backward."""
-    lost = min((step for step, loss in losses.items() if not math.isfinite(loss)), default=math.inf)
-    for step, ahead, back in zip(trace.steps, forward, backward, strict=True):
-        if lost < step:
-            break  # at a step that was not recorded
-        if ahead.any():
-            return [Event("non-finite", int(step), trace.layers[int(np.argmax(ahead))], "forward")]
-        if lost == step:
-            break
-        if back.any():
-            return [Event("non-finite", int(step), trace.layers[int(np.flatnonzero(back)[-1])], "backward")]
-    return [Event("non-finite", lost, "loss", "forward")] if lost < math.inf else []
+def over_weights(order, norms, owners, count):
+    """Return the norm over all weights of each layer, NaN for a layer without.
+
+    Args:
+        order: the parameters.
+        norms: their norms, shape (parameters, ...).
+        owners: from `owners_of`.
+        count: number of layers.
+
+    Returns:
+        Array of shape (count, ...).
+    """
+    norms = np.asarray(norms)
+    total = np.full((count, *norms.shape[1:]), np.nan)
+    seen = set()
+    for parameter, norm in zip(order, norms, strict=True):
+        for column in owners.get(parameter, ()):
+            total[column] = np.hypot(total[column], norm) if column in seen else norm
+            seen.add(column)
+    return total
 
 
-def _first_zero_updates(trace):
-    """Find each layer's first step that moved nothing although its gradient was not 0."""
-    lost = (trace.update_ratio == 0) & (trace.weight_gradient > 0)
-    return [
-        Event("zero update", int(trace.steps[np.argmax(lost[:, column])]), trace.layers[column])
-        for column in np.flatnonzero(lost.any(axis=0))
-    ]
+def update_ratio(moved, sizes):
+    """Return the norms of the steps over those of the weights; a weight of 0 gives inf, or NaN if it did not move."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return moved / sizes
 
 
 def is_bias(name):
