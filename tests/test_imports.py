@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "training": {"config", "data", "models", "optimizers", "recording"},
     "sweep": {"data", "models", "recording", "training"},
     "plots": {"recording", "theory", "trace"},
-    "diagnosis": {"recording", "theory"},
+    "diagnosis": {"recording", "theory", "training"},
     "predictions": set(),
     "explorer": {"diagnosis", "plots", "predictions", "recording", "sweep", "theory", "training"},
     "sheets": {"data", "models", "recording", "theory", "training"},  # questions about traces need them measured
