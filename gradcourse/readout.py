@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ def _values(row):
 
 
 def read(model, layers, rows, losses, statistics):
-    """Make a Trace.
+    """Make a Trace of the steps of a Recorder.
 
     Args:
         model: the model that was recorded.
@@ -67,33 +67,90 @@ def read(model, layers, rows, losses, statistics):
     """
     _fetch(rows)
     columns = {layer: column for column, layer in enumerate(layers)}
-    owners = _owners(model, columns)
+    owners = owners_of(model, columns)
     arrays = {name: np.full((len(rows), len(layers)), np.nan) for name in STATISTICS}
+    forward, backward = np.zeros((2, len(rows), len(layers)), dtype=bool)
     for number, row in enumerate(rows):
         for name, parts in row.found.items():
             arrays[name][number] = _combined(name, parts, columns) / (row.scale if name == "delta" else 1.0)
         if row.raw and "weight_gradient" in statistics:
-            arrays["weight_gradient"][number] = _over_weights(*row.raw, owners, len(layers)) / row.scale
+            arrays["weight_gradient"][number] = over_weights(*row.raw, owners, len(layers)) / row.scale
         if row.moved:
             order, moved, sizes = row.moved
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = _over_weights(order, moved, owners, len(layers)) / _over_weights(
-                    order, sizes, owners, len(layers)
-                )
-            arrays["update_ratio"][number] = ratio
-    lost = {step: float(loss) for step, loss in losses.items()}
-    trace = Trace(
+            moved, sizes = (over_weights(order, norms, owners, len(layers)) for norms in (moved, sizes))
+            arrays["update_ratio"][number] = update_ratio(moved, sizes)
+        forward[number, _broken(row, "activation_rms", columns)] = True
+        backward[number, [*_broken(row, "delta", columns), *_broken_weights(row, owners)]] = True
+    return Readings(
         layers=tuple(layer.name for layer in layers),
-        has_weight=np.isin(np.arange(len(layers)), [c for p, own in owners.items() if p.ndim > 1 for c in own]),
+        has_weight=has_matrix(owners, len(layers)),
         steps=np.array([row.step for row in rows], dtype=int),
-        loss=np.array([lost.get(row.step, np.nan) for row in rows]),
-        **arrays,
-    )
-    events = [*_clippings(rows), *_first_non_finite(rows, lost, columns, owners), *_first_zero_updates(trace)]
-    return replace(trace, events=tuple(sorted(events, key=lambda event: event.step)))
+        losses={step: float(loss) for step, loss in losses.items()},
+        arrays=arrays,
+        raw=np.array([_whole(row.raw) / row.scale if row.raw and row.used else np.nan for row in rows]),
+        used=np.array([_whole(row.used) if row.used else np.nan for row in rows]),
+        forward=forward,
+        backward=backward,
+    ).trace()
 
 
-def _owners(model, columns):
+def _whole(gradient):
+    """Return the norm of the whole gradient, from those of the parameters."""
+    return np.linalg.norm(gradient[1])
+
+
+@dataclass
+class Readings:
+    """What a run has shown at S recorded steps in L layers, before it is judged."""
+
+    layers: tuple  # names, length L
+    has_weight: np.ndarray  # bool, shape (L,)
+    steps: np.ndarray  # int, shape (S,)
+    losses: dict  # step -> loss, recorded step or not
+    arrays: dict  # statistic -> array of shape (S, L)
+    raw: np.ndarray  # norm of the whole gradient after the backward pass, shape (S,); NaN unless known
+    used: np.ndarray  # the same as the optimizer saw it
+    forward: np.ndarray  # whether an output was not finite, shape (S, L)
+    backward: np.ndarray  # whether a gradient was not finite, shape (S, L)
+
+    def trace(self):
+        """Return the Trace, with its events in order of steps."""
+        events = [*self._clippings(), *self._first_non_finite(), *self._first_zero_updates()]
+        return Trace(
+            layers=self.layers,
+            has_weight=self.has_weight,
+            steps=self.steps,
+            loss=np.array([self.losses.get(int(step), np.nan) for step in self.steps]),
+            events=tuple(sorted(events, key=lambda event: event.step)),
+            **self.arrays,
+        )
+
+    def _clippings(self):
+        for row in np.flatnonzero(self.used < _CLIPPED * self.raw):
+            yield Event("clipped", int(self.steps[row]), raw=float(self.raw[row]), used=float(self.used[row]))
+
+    def _first_non_finite(self):
+        """Find the first value that is not finite, in the order in which a step computes: forward, loss, backward."""
+        lost = next((step for step, loss in self.losses.items() if not math.isfinite(loss)), math.inf)
+        for row in np.flatnonzero((self.forward | self.backward).any(axis=1)):
+            step, forward, backward = int(self.steps[row]), self.forward[row], self.backward[row]
+            if step <= lost and forward.any():
+                return [Event("non-finite", step, self.layers[np.flatnonzero(forward)[0]], "forward")]
+            if step < lost:
+                return [Event("non-finite", step, self.layers[np.flatnonzero(backward)[-1]], "backward")]
+            break  # the loss was lost before, perhaps at a step that was not recorded
+        return [Event("non-finite", lost, "loss", "forward")] if lost < math.inf else []
+
+    def _first_zero_updates(self):
+        """Find each layer's first step that moved nothing although its gradient was not 0."""
+        lost = (self.arrays["update_ratio"] == 0) & (self.arrays["weight_gradient"] > 0)
+        return [
+            Event("zero update", int(self.steps[np.argmax(lost[:, column])]), self.layers[column])
+            for column in np.flatnonzero(lost.any(axis=0))
+        ]
+
+
+def owners_of(model, columns):
     """Map each weight to the columns of the layers it belongs to: of its module, or the nearest one around it."""
     recorded = defaultdict(list)
     for layer, column in columns.items():
@@ -120,44 +177,43 @@ def _combined(name, parts, columns):
         return total / (np.sqrt(entries) if name in _SIZES else entries)
 
 
-def _over_weights(order, norms_of, owners, count):
-    """Return the norm over all weights of each layer, NaN for a layer without."""
-    total = np.full(count, np.nan)
-    for parameter, norm in zip(order, norms_of, strict=True):
+def has_matrix(owners, count):
+    """Return which of `count` layers hold a weight matrix, bool, shape (count,)."""
+    return np.isin(np.arange(count), [column for p, own in owners.items() if p.ndim > 1 for column in own])
+
+
+def over_weights(order, norms, owners, count):
+    """Return the norm over all weights of each layer, NaN for a layer without.
+
+    Args:
+        order: the parameters.
+        norms: their norms, shape (parameters, ...).
+        owners: from `owners_of`.
+        count: number of layers.
+
+    Returns:
+        Array of shape (count, ...).
+    """
+    norms = np.asarray(norms)
+    total = np.full((count, *norms.shape[1:]), np.nan)
+    seen = set()
+    for parameter, norm in zip(order, norms, strict=True):
         for column in owners.get(parameter, ()):
-            total[column] = norm if np.isnan(total[column]) else np.hypot(total[column], norm)
+            total[column] = np.hypot(total[column], norm) if column in seen else norm
+            seen.add(column)
     return total
 
 
-def _clippings(rows):
-    for row in rows:
-        if row.raw and row.used:
-            raw, used = np.linalg.norm(row.raw[1]) / row.scale, np.linalg.norm(row.used[1])
-            if used < _CLIPPED * raw:
-                yield Event("clipped", row.step, raw=float(raw), used=float(used))
-
-
-def _first_non_finite(rows, losses, columns, owners):
-    """Find the first value that is not finite, in the order in which a step computes: forward, loss, backward."""
-    lost = [step for step, loss in losses.items() if not math.isfinite(loss)]
-    for row in rows:
-        if lost and lost[0] < row.step:
-            break  # at a step that was not recorded
-        forward, backward = (_broken(row, name, columns) for name in ("activation_rms", "delta"))
-        backward = backward or _broken_weights(row, columns, owners)
-        if forward:
-            return [Event("non-finite", row.step, min(forward)[1], "forward")]
-        if lost and lost[0] == row.step:
-            break
-        if backward:
-            return [Event("non-finite", row.step, max(backward)[1], "backward")]
-    return [Event("non-finite", lost[0], "loss", "forward")] if lost else []
+def update_ratio(moved, sizes):
+    """Return the norms of the steps over those of the weights; a weight of 0 gives inf, or NaN if it did not move."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return moved / sizes
 
 
 def _broken(row, name, columns):
-    """List the layers where a value is not finite, as (column, name of the layer)."""
+    """List the columns of the layers where a value is not finite."""
     return [
-        (columns[layer], layer.name)
+        columns[layer]
         for layers, values, _ in row.found.get(name, ())
         if not np.isfinite(values).all()
         for layer, value in zip(layers, values, strict=True)
@@ -165,21 +221,11 @@ def _broken(row, name, columns):
     ]
 
 
-def _broken_weights(row, columns, owners):
-    """List the layers whose weight gradient is not finite, as `_broken` does."""
-    names = {column: layer.name for layer, column in columns.items()}
+def _broken_weights(row, owners):
+    """List the columns of the layers whose weight gradient is not finite."""
     order, values = row.raw or ((), ())
     lost = [parameter for parameter, value in zip(order, values, strict=True) if not math.isfinite(value)]
-    return [(column, names[column]) for parameter in lost for column in owners.get(parameter, ())]
-
-
-def _first_zero_updates(trace):
-    """Find each layer's first step that moved nothing although its gradient was not 0."""
-    lost = (trace.update_ratio == 0) & (trace.weight_gradient > 0)
-    return [
-        Event("zero update", int(trace.steps[np.argmax(lost[:, column])]), trace.layers[column])
-        for column in np.flatnonzero(lost.any(axis=0))
-    ]
+    return [column for parameter in lost for column in owners.get(parameter, ())]
 
 
 def is_bias(name):

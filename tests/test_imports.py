@@ -26,11 +26,11 @@ MAY_IMPORT = {
     "recording": {"models", "readout", "reductions", "trace"},
     "config": {"data", "models", "optimizers"},
     "training": {"config", "data", "models", "optimizers", "recording"},
-    "sweep": {"data", "models", "recording", "training"},
+    "sweeps": {"config", "data", "layers", "models", "optimizers", "readout", "recording", "reductions", "trace", "training"},
     "plots": {"recording", "theory"},
     "diagnosis": {"recording", "theory"},
     "predictions": set(),
-    "explorer": {"diagnosis", "plots", "predictions", "recording", "sweep", "theory", "training"},
+    "explorer": {"diagnosis", "plots", "predictions", "recording", "sweeps", "theory", "training"},
     "sheets": {"data", "models", "recording", "theory", "training"},  # questions about traces need them measured
     "authoring": set(),
     "grading": {"sheets"},
