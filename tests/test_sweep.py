@@ -1,6 +1,9 @@
 """A sweep gives what `run` gives, config by config, however its runs were done; bad use is refused before the start."""
 
+import _thread
 import sys
+import threading
+import time
 from dataclasses import fields, replace
 from itertools import product
 from types import SimpleNamespace
@@ -12,7 +15,7 @@ from torch import nn
 
 import gradcourse as gc
 from gradcourse import sweeps
-from gradcourse.sweeps import memory, plan, progress, stack, threads
+from gradcourse.sweeps import memory, plan, progress, stack, workers
 from gradcourse.trace import STATISTICS
 
 BASE = gc.Config(
@@ -408,14 +411,31 @@ def test_sweep_interrupted_in_a_stack_keeps_the_stacks_that_were_done(monkeypatc
     monkeypatch.setattr(stack.Stack, "_step", interrupted)
     swept = gc.sweep(SHORT, depth=[2, 3], seed=range(2))
     assert swept.interrupted
-    assert list(swept) == [(2, 0), (2, 1)]
+    assert list(swept) == [(3, 0), (3, 1)]  # the longest first
     assert repr(swept) == "<Sweep over depth (2) x seed (2): 2 of 4 traces, interrupted>"
-    assert len(swept[2, 1].steps) == SHORT.steps
-    with pytest.raises(KeyError, match=r"\(3, 0\) was not done: the sweep was interrupted after 2 of 4 runs"):
-        swept[3, 0]
-    np.testing.assert_array_equal(np.isnan(swept.array(lambda trace: trace.loss[-1])), [[False] * 2, [True] * 2])
-    assert len(swept.select(depth=3)) == 0
+    assert len(swept[3, 1].steps) == SHORT.steps
+    with pytest.raises(KeyError, match=r"\(2, 0\) was not done: the sweep was interrupted after 2 of 4 runs"):
+        swept[2, 0]
+    np.testing.assert_array_equal(np.isnan(swept.array(lambda trace: trace.loss[-1])), [[True] * 2, [False] * 2])
+    assert len(swept.select(depth=2)) == 0
     assert torch.get_num_threads() == 1
+
+
+def test_sweep_interrupted_from_the_keyboard_stops_its_workers(monkeypatch):
+    step = stack.Stack._step
+
+    def slow(self, number):
+        if number == 5:
+            _thread.interrupt_main()
+        time.sleep(0.01)
+        return step(self, number)
+
+    monkeypatch.setattr(stack.Stack, "_step", slow)
+    before = threading.active_count()
+    swept = gc.sweep(replace(SHORT, steps=10_000), seed=range(2))
+    assert swept.interrupted
+    assert len(swept) == 0
+    assert threading.active_count() == before
 
 
 def test_sweep_interrupted_one_by_one_keeps_what_was_done(monkeypatch):
@@ -483,23 +503,52 @@ def test_someone_watches_a_terminal(monkeypatch, terminal):
     assert progress.someone_watches() is terminal
 
 
-# --- threads
+# --- workers
 
 
-def test_threads_take_the_faster_number_and_try_again(monkeypatch):
+def test_workers_do_all_jobs_each_with_one_thread():
     torch.set_num_threads(2)
-    now, used = [0.0], []
-    monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
-    choice, cost = threads.Threads(), {2: 9.0, 1: 1.0}
-    for step in range(300):
-        if step == 60:
-            cost = {2: 0.5, 1: 1.0}
-        with choice.step():
-            used.append(torch.get_num_threads())
-            now[0] += cost[used[-1]]
-    assert used[:5] == [2, 2, 1, 1, 1]
-    assert used[5:60].count(2) == 1
-    assert set(used[200:]) == {2}
-    with choice.best():
-        assert torch.get_num_threads() == 2
+    told = list(workers.Workers([lambda tell, n=n: tell((n, torch.get_num_threads())) for n in range(9)], 3).results())
+    assert sorted(told) == [(n, 1) for n in range(9)]
     assert torch.get_num_threads() == 2
+
+
+def test_workers_hand_an_error_on_and_stop_the_others():
+    def endless(tell):
+        while True:
+            tell("busy")
+            time.sleep(0.001)
+
+    def failing(tell):
+        raise ZeroDivisionError("of a job")
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError, match="of a job"):
+        list(workers.Workers([endless, failing], 2).results())
+    assert threading.active_count() == before
+
+
+def test_workers_stop_when_no_one_asks_for_more():
+    def endless(tell):
+        while True:
+            tell("busy")
+
+    before = threading.active_count()
+    results = workers.Workers([endless, endless, endless], 2).results()
+    assert next(results) == "busy"
+    results.close()
+    assert threading.active_count() == before
+
+
+def test_sweep_error_of_a_stack_reaches_the_caller(monkeypatch):
+    monkeypatch.setattr(stack.Stack, "_step", lambda self, number: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gc.sweep(SHORT, seed=range(2))
+
+
+@pytest.mark.parametrize(("kinds", "stacks"), [([3], 2), ([3, 4], 4), ([2, 3, 4, 5], 4)])
+def test_plan_keeps_all_workers_busy(kinds, stacks):
+    configs = [replace(SHORT, depth=depth, seed=seed) for depth in kinds for seed in range(4)]
+    made = plan.Plan(configs, 1e9, workers=2).stacks
+    assert len(made) == stacks
+    assert sorted(number for numbers in made for number in numbers) == list(range(len(configs)))
