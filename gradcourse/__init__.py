@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "Config": "training",
     "run": "training",
+    "sweep": "sweeps",
+    "Sweep": "sweeps",
     "Trace": "recording",
     "Recorder": "recording",
     "measure": "recording",

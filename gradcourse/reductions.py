@@ -99,6 +99,21 @@ def norms_of(stacks):
     return _checked([_row_norms(stack) for stack in stacks], lambda: stacks)
 
 
+def row_norms(stack):
+    """Return the norm of every row of one stack on the CPU, float32 or float64, shape (rows,).
+
+    As `norms_of`, but only rows for whose squares float32 is too narrow are taken again in float64: where rows are
+    runs of their own, one that vanishes or explodes does not slow the others down.
+    """
+    quick = _row_norms(stack)
+    if quick.dtype == torch.float64 or _is_safe(quick):
+        return quick
+    lost = ~((quick > _SAFE[0]) & (quick < _SAFE[1]))
+    exact = quick.double()
+    exact[lost] = _row_norms(stack[lost], torch.float64)
+    return exact
+
+
 def _checked(rows, stacks):
     """Join norms; where float32 was too narrow for their squares take them again in float64, from `stacks()`."""
     if not rows:
