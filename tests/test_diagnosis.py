@@ -369,7 +369,7 @@ DISEASES = ["vanishing", "exploding", "saturated", "dead units", "update below p
         {"optimizer": "lion", "learning_rate": 1e-4},
         {"residual": "rezero", "residual_scale": 0.5},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),  # not the values: a function's repr is another in each worker
 )
 def test_every_cure_is_a_config_that_its_rules_allow_and_that_differs(disease, change):
     config = replace(DEEP, **{"depth": 5, "width": 16, **change})
