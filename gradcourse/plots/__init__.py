@@ -4,7 +4,7 @@ Colours and edges are taken from the Axes that is drawn on, so that a picture is
 rcParams are never touched. pyplot is imported when a figure has to be made.
 """
 
-from gradcourse.plots.alt_text import describe
+from gradcourse.plots.alt_text import describe, say
 from gradcourse.plots.curves import plot_loss, plot_surface
 from gradcourse.plots.distributions import plot_histograms, plot_singular_values
 from gradcourse.plots.maps import plot_map, plot_phase
@@ -26,4 +26,5 @@ __all__ = [
     "plot_singular_values",
     "plot_surface",
     "plot_updates",
+    "say",
 ]

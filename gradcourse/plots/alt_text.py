@@ -20,7 +20,7 @@ def describe(drawn):
 
 
 def say(ax, text):
-    """Add to what an Axes says about itself, and see that its figure's PNG carries it."""
+    """Add to what an Axes says about itself, and see that the PNG of its figure carries it as alt text."""
     ax.set_gid(" ".join(filter(None, [ax.get_gid(), text])))
     _carry_alt_text()
 
