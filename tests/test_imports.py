@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "recording": {"models", "readout", "reductions", "trace"},
     "config": {"data", "models", "optimizers"},
     "training": {"config", "data", "models", "optimizers", "recording"},
-    "sweeps": {"config", "data", "layers", "models", "optimizers", "readout", "recording", "reductions", "trace", "training"},
+    "sweeps": {"config", "data", "layers", "models", "optimizers", "readout", "recording", "reductions", "training"},
     "plots": {"recording", "theory"},
     "diagnosis": {"recording", "theory"},
     "predictions": set(),
