@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 import gradcourse as gc
 from gradcourse.models import one_thread
-from gradcourse.training import _accuracy, _batches, build_model, load_data
+from gradcourse.training import accuracy_of, batches_of, build_model, load_data
 
 BASE = gc.Config(depth=20, width=64, activation="tanh", learning_rate=0.01, steps=60)
 THREADS = 2
@@ -44,14 +44,14 @@ def plain_loop(runs, threads):
     """Train as a learner would write it, without recording anything."""
 
     def train(config):
-        model, split, batches = build_model(config), load_data(config), _batches(config)
+        model, split, batches = build_model(config), load_data(config), batches_of(config)
         optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate)
         for _ in range(config.steps):
             batch = next(batches)
             optimizer.zero_grad()
             cross_entropy(model(split.x_train[batch]), split.y_train[batch]).backward()
             optimizer.step()
-        return _accuracy(model, split.x_train, split.y_train), _accuracy(model, split.x_test, split.y_test)
+        return accuracy_of(model, split.x_train, split.y_train), accuracy_of(model, split.x_test, split.y_test)
 
     def work():
         if threads == 1:

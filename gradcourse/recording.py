@@ -128,7 +128,7 @@ class Recorder:
 
     def __enter__(self):
         self._refuse_misuse()
-        self._modules = [(name, module) for name, module in self.model.named_modules() if _is_layer(module)]
+        self._modules = [(name, module) for name, module in self.model.named_modules() if is_layer(module)]
         if not self._modules:
             raise ValueError("Recorder: this model has no layer: no module with a weight and no activation module")
         self._parameters = _Parameters(self.model)
@@ -209,7 +209,7 @@ class Recorder:
         layer = self._layers.get((module, call))
         if layer is None:
             label = f"{name}[{call}]" if self._per_call else name
-            layer = self._layers[module, call] = _Layer(label, module, _mark(module))
+            layer = self._layers[module, call] = _Layer(label, module, mark_of(module))
             self._order.insert(self._order.index(now.last) + 1 if now.last else 0, layer)
         now.last = layer
         return layer
@@ -425,7 +425,7 @@ def _dense(gradient):
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
-def _is_layer(module):
+def is_layer(module):
     own = [name for name, parameter in module._parameters.items() if parameter is not None and not is_bias(name)]
     return isinstance(module, _ACTIVATION_MODULES) or bool(own and "weight" in "".join(own)) or is_parametrized(module)
 
@@ -448,7 +448,7 @@ def _hook(output, on_gradient):
         output.register_hook(on_gradient)
 
 
-def _mark(module):
+def mark_of(module):
     """Tell what to look for in a module's output: (centre, reach) where it levels off, "can die", or None."""
     if isinstance(module, _CAN_DIE):
         return "can die"

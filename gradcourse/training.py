@@ -16,7 +16,7 @@ from gradcourse.recording import Recorder
 __all__ = ["Config", "build_model", "load_data", "run"]
 
 _MODELS = {"mlp": mlp, "conv": convnet}
-_LOSSES = {"cross_entropy": (cross_entropy, "y_train"), "mse": (mse_loss, "scores_train")}  # and what it aims at
+LOSSES = {"cross_entropy": (cross_entropy, "y_train"), "mse": (mse_loss, "scores_train")}  # and what it aims at
 _LSUV_IMAGES = 256
 
 
@@ -77,9 +77,9 @@ def _run(config):
     model = build_model(config)
     optimizer = make_optimizer(model.parameters(), config)
     schedule = make_schedule(optimizer, config)
-    loss_fn, aim = _LOSSES[config.loss]
+    loss_fn, aim = LOSSES[config.loss]
     x, y = split.x_train, getattr(split, aim)
-    batches = _batches(config)
+    batches = batches_of(config)
     with Recorder(model, optimizer, config.record_every) as recorder:
         for _ in range(max(config.steps, 1)):
             optimizer.zero_grad()
@@ -101,12 +101,12 @@ def _run(config):
     return replace(
         recorder.trace,
         config=config,
-        train_accuracy=_accuracy(model, split.x_train, split.y_train),
-        test_accuracy=_accuracy(model, split.x_test, split.y_test),
+        train_accuracy=accuracy_of(model, split.x_train, split.y_train),
+        test_accuracy=accuracy_of(model, split.x_test, split.y_test),
     )
 
 
-def _batches(config):
+def batches_of(config):
     """Yield the indices of each batch's images, without end: a new order every epoch, an incomplete batch left out."""
     generator = config.generator("batches")
     whole = TRAIN_SIZE - TRAIN_SIZE % config.batch_size
@@ -131,7 +131,8 @@ def _clip_weights(model, config):
 
 
 @torch.no_grad()
-def _accuracy(model, x, y):
+def accuracy_of(model, x, y):
+    """Return the share of right answers, NaN where scores are not finite; leaves the model in evaluation mode."""
     scores = model.eval()(x)
     if not torch.isfinite(scores).all():
         return float("nan")  # argmax of NaN is class 0, which would read as chance

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "data": set(),
     "initialization": set(),
     "layers": set(),
+    "machine": set(),
     "models": {"initialization", "layers"},
     "optimizers": set(),
     "theory": {"models"},
@@ -27,16 +28,8 @@ MAY_IMPORT = {
     "config": {"data", "models", "optimizers"},
     "training": {"config", "data", "models", "optimizers", "recording"},
     "sweeps": {
-        "config",
-        "data",
-        "layers",
-        "models",
-        "optimizers",
-        "readout",
-        "recording",
-        "reductions",
-        "trace",
-        "training",
+        *("config", "data", "layers", "models", "optimizers", "readout", "recording", "reductions", "training"),
+        "machine",  # how much memory and how many processors are left
     },
     "plots": {"recording", "theory", "trace"},
     "diagnosis": {"recording", "theory", "training"},
@@ -45,7 +38,7 @@ MAY_IMPORT = {
     "sheets": {"data", "models", "recording", "theory", "training"},  # questions about traces need them measured
     "authoring": set(),
     "grading": {"sheets"},
-    "workspace": set(),
+    "workspace": {"machine"},
     "first_experiment": {"diagnosis", "plots", "recording", "theory", "training"},
 }
 HEAVY = ("torch", "matplotlib", "numpy", "sklearn", "pandas", "xarray", "ipywidgets", "nbformat", "nbclient")

@@ -147,6 +147,18 @@ def test_sweep_accuracy_of_a_run_that_ended_is_that_of_its_last_weights():
         assert trace.train_accuracy == pytest.approx(expected.train_accuracy, nan_ok=True)
 
 
+def test_sweep_gradient_whose_norm_overflows_is_clipped_as_in_run_and_else_left_alone():
+    config = replace(WILD, depth=2, loss="mse", gain=1e8, learning_rate=1e-30, steps=3)
+    swept = gc.sweep(config, clip_norm=[None, 1.0])
+    for key, trace in swept.items():
+        expected = gc.run(swept.configs[key])
+        assert np.isfinite(expected.loss).all()
+        assert expected.train_accuracy > 0
+        assert trace.train_accuracy == pytest.approx(expected.train_accuracy)
+        np.testing.assert_allclose(trace.update_ratio, expected.update_ratio, rtol=1e-4)
+        np.testing.assert_allclose(trace.weight_gradient, expected.weight_gradient, rtol=1e-4)
+
+
 def test_sweep_statistics_beyond_float32_s_squares_equal_run_s():
     tiny = gc.sweep(replace(SHORT, depth=7, activation="sigmoid", dtype="float32"), gain=[1e-4, 1.0])
     for key, trace in tiny.items():

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from gradcourse.workspace import UserError, available_cpus, copies, doctor, lab, machine, places
+from gradcourse import machine
+from gradcourse.workspace import UserError, available_cpus, copies, doctor, lab, places
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -6,6 +6,7 @@ from threading import Lock
 
 import torch
 
+from gradcourse.machine import available_cpus
 from gradcourse.sweeps.grid import Sweep, grid
 from gradcourse.sweeps.memory import budget_of
 from gradcourse.sweeps.plan import Plan
@@ -47,7 +48,8 @@ def sweep(config, *, memory=None, **axes):
         MemoryError: before the start, when the memory does not suffice; the message says what would fit.
     """
     axes, configs = grid(config, axes)
-    plan = Plan(list(configs.values()), budget_of(memory), torch.get_num_threads())
+    workers = min(torch.get_num_threads(), available_cpus())  # torch does not know a container's share
+    plan = Plan(list(configs.values()), budget_of(memory), workers)
     keys, traces, interrupted = list(configs), {}, False
     try:
         with Progress(plan) as progress:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from gradcourse.machine import cgroup_free_memory
 from gradcourse.sweeps.stepping import STACKED, states_of
 
 _SHARE = 0.5  # of the free memory
@@ -14,7 +15,7 @@ def free_memory():
     """Return the bytes that this process can still have."""
     import psutil  # here: it comes with ipykernel
 
-    return psutil.virtual_memory().available
+    return min(psutil.virtual_memory().available, cgroup_free_memory())
 
 
 def budget_of(memory):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradcourse.layers import Activation, Block, WeightNormLinear
-from gradcourse.recording import _is_layer, _mark
+from gradcourse.recording import is_layer, mark_of
 
 _aten = torch.ops.aten
 
@@ -28,7 +28,7 @@ class Layer:
 
 def layers_of(model):
     """Return the layers of a model in call order, which for these networks is the order of their modules."""
-    return [Layer(name, module, _mark(module)) for name, module in model.named_modules() if _is_layer(module)]
+    return [Layer(name, module, mark_of(module)) for name, module in model.named_modules() if is_layer(module)]
 
 
 @dataclass

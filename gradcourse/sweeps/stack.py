@@ -10,7 +10,7 @@ from gradcourse.sweeps.network import Network, layers_of, losses_of
 from gradcourse.sweeps.parameters import Parameters
 from gradcourse.sweeps.stepping import Stepper, gradient_norms, plain_norms
 from gradcourse.sweeps.watch import Records, Watch
-from gradcourse.training import _LOSSES, _batches
+from gradcourse.training import LOSSES, batches_of
 
 _IMAGES = 1 << 17  # entries of a layer's outputs for which accuracies are computed at once
 
@@ -105,13 +105,13 @@ class Stack:
 
     def _set_sources(self, splits):
         """Put the data of all runs together, and find which runs share the order of their batches."""
-        aim = _LOSSES[self._config.loss][1]
+        aim = LOSSES[self._config.loss][1]
         self._splits = list({id(split): split for split in splits}.values())
         places = [next(n for n, known in enumerate(self._splits) if known is split) for split in splits]
         self._split_of = np.array(places)
         self._x = torch.cat([split.x_train for split in self._splits])  # (splits * points, inputs)
         self._aim = torch.cat([getattr(split, aim) for split in self._splits])
-        self._orders = {config.seed: _batches(config) for config in self._configs}
+        self._orders = {config.seed: batches_of(config) for config in self._configs}
         self._first = torch.from_numpy(self._split_of * TRAIN_SIZE)  # of each run's points
 
     def _batch(self):

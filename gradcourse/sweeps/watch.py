@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from gradcourse.readout import Readings, has_matrix, over_weights, owners_of, update_ratio
+from gradcourse.recording import STATISTICS
 from gradcourse.reductions import fraction_beyond, peaks, row_norms
-from gradcourse.trace import STATISTICS
 
 _BY_LAYER = ("delta", "activation_rms", "saturation", "dead")
 

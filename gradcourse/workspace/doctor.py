@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from gradcourse.workspace.machine import affinity_cpus, cgroup_free_memory, cpu_quota, usable_cpus
+from gradcourse.machine import affinity_cpus, cgroup_free_memory, cpu_quota, usable_cpus
 
 KERNEL_MB, LAB_MB = 254, 146  # resident memory of a kernel with torch, matplotlib and ipywidgets; of the Lab server
 DISK_MB = 200  # room for saved notebooks and figures

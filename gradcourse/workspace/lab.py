@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from gradcourse.workspace.machine import affinity_cpus, available_cpus
+from gradcourse.machine import affinity_cpus, available_cpus
 from gradcourse.workspace.places import LESSONS, UserError, course_folder, need_repository
 
 FIRST_PORT = 8888  # Jupyter's own default
