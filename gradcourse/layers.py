@@ -95,7 +95,21 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-class WeightNormLinear(nn.Linear):
+class Linear(nn.Linear):
+    """A linear layer whose parameters hold anything until they are set: torch would draw from its global generator."""
+
+    def reset_parameters(self):
+        """Draw nothing."""
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution whose parameters hold anything until they are set."""
+
+    def reset_parameters(self):
+        """Draw nothing."""
+
+
+class WeightNormLinear(Linear):
     """A linear layer that uses scale * weight / |weight| for each output (salimans2016)."""
 
     def forward(self, x):
@@ -103,7 +117,7 @@ class WeightNormLinear(nn.Linear):
         return linear(x, _weight_normed(self), self.bias)
 
 
-class WeightNormConv2d(nn.Conv2d):
+class WeightNormConv2d(Conv2d):
     """A convolution that uses scale * weight / |weight| for each output channel (salimans2016)."""
 
     def forward(self, x):

@@ -7,14 +7,15 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 from gradcourse.initialization import INITS, OTHER_INITS, draw_bias, draw_weight, lsuv, weight_variance
 from gradcourse.layers import (
     ACTIVATIONS,
     Activation,
     Block,
+    Conv2d,
     Dropout,
+    Linear,
     WeightNormConv2d,
     WeightNormLinear,
     activation_name,
@@ -152,10 +153,10 @@ class _Layers:
 
 
 def _empty_map(kind, inputs, outputs, weight_norm, dtype):
-    """Return a map whose parameters hold anything: nothing is drawn from torch's global generator."""
+    """Return a map whose parameters hold anything."""
     if kind == "conv":
-        return skip_init(WeightNormConv2d if weight_norm else nn.Conv2d, inputs, outputs, 3, padding=1, dtype=dtype)
-    return skip_init(WeightNormLinear if weight_norm else nn.Linear, inputs, outputs, dtype=dtype)
+        return (WeightNormConv2d if weight_norm else Conv2d)(inputs, outputs, 3, padding=1, dtype=dtype)
+    return (WeightNormLinear if weight_norm else Linear)(inputs, outputs, dtype=dtype)
 
 
 def _layer_name(activation):
