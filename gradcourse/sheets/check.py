@@ -9,7 +9,10 @@ import numpy as np
 from gradcourse.sheets.calling import call, takes
 from gradcourse.sheets.question import Result
 
-_SHEETS = {"03": "sigmoid_tanh_vanishing"}  # number in the questions' ids -> module of this package
+_SHEETS = {
+    "03": "sigmoid_tanh_vanishing",
+    "05": "initialization",
+}  # number in the questions' ids -> module of this package
 
 
 def questions(slug):
