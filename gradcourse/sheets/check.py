@@ -12,6 +12,7 @@ from gradcourse.sheets.question import Result
 _SHEETS = {  # number in the questions' ids -> module of this package
     "02": "products_of_matrices",
     "03": "sigmoid_tanh_vanishing",
+    "05": "initialization",
 }
 
 
