@@ -12,6 +12,9 @@ from importlib import import_module
 
 import numpy as np
 import torch
+from torch import nn
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ def call(function, arguments, refused=()):
         return Outcome(problem=_told(error, function), exception=type(error).__name__, refused=(calls or [""])[0])
     if calls:
         return Outcome(refused=calls[0])
+    for number, pair in enumerate(zip(given, arguments, strict=True), 1):
+        if left := _hooks(pair[0]) - _hooks(pair[1]):
+            return Outcome(problem=_told_hooks(left, number))
     changed = [number for number, pair in enumerate(zip(given, arguments, strict=True), 1) if not _same(*pair)]
     if changed:
         return Outcome(problem=f"changed its argument number {changed[0]} in place: work on a copy")
@@ -150,8 +156,27 @@ def _is_integer(value):
     return isinstance(value, (int, np.integer)) or (isinstance(value, np.ndarray) and value.dtype.kind in "iu")
 
 
+def _hooks(argument):
+    """Count the hooks on a module and all modules in it; 0 for anything else."""
+    modules = argument.modules() if isinstance(argument, nn.Module) else ()
+    return sum(len(getattr(module, name)) for module in modules for name in _HOOKS)
+
+
+def _told_hooks(left, number):
+    hooks = f"{abs(left)} hook{'s' if abs(left) > 1 else ''}"
+    if left < 0:
+        return f"removed {hooks} from its argument number {number} that it did not add"
+    return (
+        f"left {hooks} on its argument number {number}, to run in every later pass: keep the handles and remove() each "
+        "before you return"
+    )
+
+
 def _same(left, right):
-    """Whether two arguments are equal, arrays by their entries (NaN equals NaN)."""
+    """Whether two arguments are equal, arrays by their entries (NaN equals NaN), modules by their state."""
+    if isinstance(left, nn.Module):
+        states = (module.state_dict() | {"training": torch.tensor(module.training)} for module in (left, right))
+        return all(_same(*pair) for pair in zip(*(state.values() for state in states), strict=True))
     if isinstance(left, torch.Tensor):
         return torch.equal(torch.nan_to_num(left.detach()), torch.nan_to_num(right.detach()))
     if isinstance(left, np.ndarray):

@@ -10,6 +10,7 @@ from gradcourse.sheets.calling import call, takes
 from gradcourse.sheets.question import Result
 
 _SHEETS = {  # number in the questions' ids -> module of this package
+    "01": "gradients_you_can_trust",
     "02": "products_of_matrices",
     "03": "sigmoid_tanh_vanishing",
     "05": "initialization",
@@ -106,10 +107,16 @@ def _difference(value, expected, rtol):
             return f"it must return {len(expected)} values, not {len(value)}"
         pairs = enumerate(zip(value, expected, strict=True), start=1)
         differences = [(number, _difference(v, e, rtol)) for number, (v, e) in pairs]
-        return next((f"value number {number}: {text}" for number, text in differences if text), "")
+        return next((f"{_which(number, value)}: {text}" for number, text in differences if text), "")
     if isinstance(expected, str) or isinstance(value, (str, tuple)):
         return "" if value == expected else f"it must be {_shown(expected)}"
     return _number_difference(value, expected, rtol)
+
+
+def _which(number, values):
+    """Name one of several values; an array, which _shown leaves out among others, with its entries."""
+    value = values[number - 1]
+    return f"value number {number}, {_shown(value)}" if np.ndim(value) else f"value number {number}"
 
 
 def _number_difference(value, expected, rtol):
@@ -128,8 +135,7 @@ def _explain(question, cases, outcomes, expected, right):
     first = right.index(False)
     case, outcome = cases[first], outcomes[first]
     if outcome.problem:
-        about = f"Your function {outcome.problem}"
-        return about + ("." if "not answered yet" in about else f"; the call was {_call_text(question, case)}.")
+        return _explain_problem(question, case, outcome.problem)
     difference = _difference(outcome.value, expected[first], question.rtol)
     text = f"{_call_text(question, case)} gives {_shown(outcome.value)}; {difference}."
     named = _named_mistake(question, cases, outcomes)
@@ -137,7 +143,16 @@ def _explain(question, cases, outcomes, expected, right):
         return f"{named} Seen at: {text}"
     if outcome.integers and not np.all(np.asarray(expected[first]) % 1 == 0):
         return f"It returns whole numbers: does // or an integer array round on the way? Seen at: {text}"
-    return text
+    return f"{case.hint} Seen at: {text}" if case.hint else text
+
+
+def _explain_problem(question, case, problem):
+    """Say why a call gave nothing to compare, and what its symptom means where it is a known one."""
+    about = f"Your function {problem}"
+    if "not answered yet" in about:
+        return f"{about}."
+    known = [message for words, message in question.problems if words in problem] or [case.hint]
+    return " ".join(filter(None, [known[0], f"{about}; the call was {_call_text(question, case)}."]))
 
 
 def _named_mistake(question, cases, outcomes):
@@ -158,7 +173,7 @@ def _shown(value):
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, tuple):
-        return f"({', '.join(map(_shown, value))})"
+        return f"({', '.join(f'array of shape {np.shape(v)}' if np.ndim(v) else _shown(v) for v in value)})"
     if isinstance(value, np.ndarray):
         return np.array2string(value, precision=4, threshold=6, separator=", ").replace("\n", "")
     text = " ".join(repr(value).split())

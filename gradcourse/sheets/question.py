@@ -12,11 +12,13 @@ class Case:
         question: id of the question, such as "03-q1".
         arguments: what the answer is called with; functions, numbers, arrays, lists of arrays, Traces.
         shown: how the arguments read in a message; empty: their repr.
+        hint: what is special about this case, told where it is the first to fail by a mistake without a name.
     """
 
     question: str
     arguments: tuple
     shown: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Question:
         oracle: what a right answer returns, computed in a way independent of the reference solution.
         cases: a function that makes the visible cases anew.
         mistakes: known wrong answers, the likeliest first.
+        problems: pairs (words in an exception's text, message that explains them).
         refused: dotted names of functions that would answer the question for the learner.
         rtol: relative tolerance for numbers.
     """
@@ -59,6 +62,7 @@ class Question:
     oracle: Callable
     cases: Callable
     mistakes: tuple[Mistake, ...]
+    problems: tuple[tuple[str, str], ...] = ()
     refused: tuple[str, ...] = ()
     rtol: float = 1e-6
 
