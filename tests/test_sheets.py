@@ -175,7 +175,11 @@ def test_misuse_gives_one_clear_message(answer, words, capsys):
     ("id", "words"),
     [
         ("03-q9", "There is no question '03-q9'; this sheet has 03-q1, 03-q2, 03-q3, 03-q4."),
-        ("99-q1", "There is no question '99-q1': there is no sheet '99-q1'; there is 03."),
+        (
+            "99-q1",
+            "There is no question '99-q1': there is no sheet '99-q1'; "
+            f"there is {', '.join(slug.partition('_')[0] for slug in SHEETS)}.",
+        ),
         (3, "There is no question 3"),
         (None, "There is no question None"),
     ],

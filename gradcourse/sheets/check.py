@@ -9,7 +9,10 @@ import numpy as np
 from gradcourse.sheets.calling import call, takes
 from gradcourse.sheets.question import Result
 
-_SHEETS = {"03": "sigmoid_tanh_vanishing"}  # number in the questions' ids -> module of this package
+_SHEETS = {
+    "03": "sigmoid_tanh_vanishing",
+    "04": "activations",
+}  # number in the questions' ids -> module of this package
 
 
 def questions(slug):
@@ -128,7 +131,7 @@ def _explain(question, cases, outcomes, expected, right):
         return about + ("." if "not answered yet" in about else f"; the call was {_call_text(question, case)}.")
     difference = _difference(outcome.value, expected[first], question.rtol)
     text = f"{_call_text(question, case)} gives {_shown(outcome.value)}; {difference}."
-    named = _named_mistake(question, cases, outcomes)
+    named = _named_mistake(question, cases, outcomes) or _named_symptom(question, case, outcome.value, expected[first])
     if named:
         return f"{named} Seen at: {text}"
     if outcome.integers and not np.all(np.asarray(expected[first]) % 1 == 0):
@@ -144,6 +147,21 @@ def _named_mistake(question, cases, outcomes):
         if all(not wrong.problem and _agrees(question, outcome, wrong.value) for outcome, wrong in pairs):
             return mistake.message
     return ""
+
+
+def _named_symptom(question, case, value, expected):
+    """Return the message of the first symptom that a wrong value shows."""
+    if _form(value) != _form(expected):
+        return ""
+    found = (symptom for symptom in question.symptoms if symptom.shows(value, expected, *case.arguments))
+    return next((symptom.message for symptom in found), "")
+
+
+def _form(value):
+    """Return the shapes of a plain value's parts; strings are alike."""
+    if isinstance(value, tuple):
+        return [_form(part) for part in value]
+    return str if isinstance(value, str) else np.shape(value)
 
 
 def _call_text(question, case):

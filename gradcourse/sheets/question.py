@@ -33,6 +33,20 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Symptom:
+    """What a wrong value shows of a mistake that can be made in many ways, or in one case among several others.
+
+    Attributes:
+        message: what is wrong, for the learner.
+        shows: called as ``shows(value, expected, *arguments)`` for the first case that fails, with a value of the
+            expected one's form (number of parts, shapes); whether it looks like this mistake.
+    """
+
+    message: str
+    shows: Callable
+
+
+@dataclass(frozen=True)
 class Question:
     """An exercise that asks for a function.
 
@@ -47,6 +61,7 @@ class Question:
         cases: a function that makes the visible cases anew.
         mistakes: known wrong answers, the likeliest first.
         refused: dotted names of functions that would answer the question for the learner.
+        symptoms: looked for where no known mistake gives just what the answer gives, the likeliest first.
         rtol: relative tolerance for numbers.
     """
 
@@ -60,6 +75,7 @@ class Question:
     cases: Callable
     mistakes: tuple[Mistake, ...]
     refused: tuple[str, ...] = ()
+    symptoms: tuple[Symptom, ...] = ()
     rtol: float = 1e-6
 
     @property
