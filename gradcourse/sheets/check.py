@@ -13,6 +13,7 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "01": "gradients_you_can_trust",
     "02": "products_of_matrices",
     "03": "sigmoid_tanh_vanishing",
+    "04": "activations",
     "05": "initialization",
 }
 
@@ -138,7 +139,7 @@ def _explain(question, cases, outcomes, expected, right):
         return _explain_problem(question, case, outcome.problem)
     difference = _difference(outcome.value, expected[first], question.rtol)
     text = f"{_call_text(question, case)} gives {_shown(outcome.value)}; {difference}."
-    named = _named_mistake(question, cases, outcomes)
+    named = _named_mistake(question, cases, outcomes) or _named_symptom(question, case, outcome.value, expected[first])
     if named:
         return f"{named} Seen at: {text}"
     if outcome.integers and not np.all(np.asarray(expected[first]) % 1 == 0):
@@ -147,7 +148,7 @@ def _explain(question, cases, outcomes, expected, right):
 
 
 def _explain_problem(question, case, problem):
-    """Say why a call gave nothing to compare, and what its symptom means where it is a known one."""
+    """Say why a call gave nothing to compare, and what is behind it where that is known."""
     about = f"Your function {problem}"
     if "not answered yet" in about:
         return f"{about}."
@@ -163,6 +164,21 @@ def _named_mistake(question, cases, outcomes):
         if all(not wrong.problem and _agrees(question, outcome, wrong.value) for outcome, wrong in pairs):
             return mistake.message
     return ""
+
+
+def _named_symptom(question, case, value, expected):
+    """Return the message of the first symptom that a wrong value shows."""
+    if _form(value) != _form(expected):
+        return ""
+    found = (symptom for symptom in question.symptoms if symptom.shows(value, expected, *case.arguments))
+    return next((symptom.message for symptom in found), "")
+
+
+def _form(value):
+    """Return the shapes of a plain value's parts; strings are alike."""
+    if isinstance(value, tuple):
+        return [_form(part) for part in value]
+    return str if isinstance(value, str) else np.shape(value)
 
 
 def _call_text(question, case):

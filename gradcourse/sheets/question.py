@@ -35,6 +35,20 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Symptom:
+    """What a wrong value shows of a mistake that can be made in many ways, or in one case among several others.
+
+    Attributes:
+        message: what is wrong, for the learner.
+        shows: called as ``shows(value, expected, *arguments)`` for the first case that fails, with a value of the
+            expected one's form (number of parts, shapes); whether it looks like this mistake.
+    """
+
+    message: str
+    shows: Callable
+
+
+@dataclass(frozen=True)
 class Question:
     """An exercise that asks for a function.
 
@@ -50,6 +64,7 @@ class Question:
         mistakes: known wrong answers, the likeliest first.
         problems: pairs (words in an exception's text, message that explains them).
         refused: dotted names of functions that would answer the question for the learner.
+        symptoms: looked for where no known mistake gives just what the answer gives, the likeliest first.
         rtol: relative tolerance for numbers.
     """
 
@@ -64,6 +79,7 @@ class Question:
     mistakes: tuple[Mistake, ...]
     problems: tuple[tuple[str, str], ...] = ()
     refused: tuple[str, ...] = ()
+    symptoms: tuple[Symptom, ...] = ()
     rtol: float = 1e-6
 
     @property
