@@ -1,6 +1,7 @@
 """Builds the glossary from the lessons: ``python docs/glossary/build.py [file]``.
 
-A lesson defines a term where it first stands: the term is bold there, and its sentence is the definition.
+A lesson defines a term where it first stands: the term is bold there, and its sentence is the definition, with the one
+before it where it begins "This".
 """
 
 import json
@@ -28,8 +29,11 @@ def definitions(lesson):
         if cell["cell_type"] == "markdown" and cell.get("id") not in _NOT_TEXT:
             for paragraph in re.split(r"\n\s*\n|\n(?=[*#-] )", "".join(cell["source"])):
                 text = " ".join(re.sub(r"^([*#-]+|\d+\.)\s", "", paragraph.strip()).split())
+                before = ""
                 for sentence in _SENTENCE_ENDS.split(text):
-                    yield from ((term, sentence) for term in _BOLD.findall(sentence) if _is_term(term))
+                    said = f"{before} {sentence}" if sentence.startswith("This ") else sentence
+                    yield from ((term, said.strip()) for term in _BOLD.findall(sentence) if _is_term(term))
+                    before = sentence
 
 
 def _is_term(words):
