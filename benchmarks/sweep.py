@@ -102,7 +102,7 @@ def added(name, runs):
 
 
 def _most_memory():
-    """Return the largest resident memory of this process so far, in kB; Linux alone tells it apart from its parent's."""
+    """Return the largest resident memory of this process so far, in kB; off Linux perhaps its parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().partition("VmHWM:")[2].split()[0])
