@@ -36,8 +36,8 @@ class Outcome:
     refused: str = ""
 
 
-def call(function, arguments, refused=()):
-    """Call a function with its own copy of the arguments and return the Outcome."""
+def call(function, arguments, refused=(), in_place=False):
+    """Call a function with its own copy of the arguments, to be changed only if `in_place`, and return the Outcome."""
     given = copy.deepcopy(arguments)
     calls = []
     try:
@@ -53,7 +53,7 @@ def call(function, arguments, refused=()):
         if left := _hooks(pair[0]) - _hooks(pair[1]):
             return Outcome(problem=_told_hooks(left, number))
     changed = [number for number, pair in enumerate(zip(given, arguments, strict=True), 1) if not _same(*pair)]
-    if changed:
+    if changed and not in_place:
         return Outcome(problem=f"changed its argument number {changed[0]} in place: work on a copy")
     try:
         return Outcome(value=plain(value), integers=_is_integer(value))

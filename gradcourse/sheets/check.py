@@ -81,7 +81,7 @@ def _nothing(question, message):
 
 
 def _judge_visible(question, answer, cases):
-    outcomes = [call(answer, case.arguments, question.refused) for case in cases]
+    outcomes = [call(answer, case.arguments, question.refused, question.in_place) for case in cases]
     refused = [outcome.refused for outcome in outcomes if outcome.refused]
     if refused:
         name = refused[0].replace(":", ".")
@@ -159,7 +159,7 @@ def _explain_problem(question, case, problem):
 def _named_mistake(question, cases, outcomes):
     """Return the message of the known mistake that gives just what this answer gives, on every case."""
     for mistake in question.mistakes:
-        tried = [call(mistake.answer, case.arguments) for case in cases]
+        tried = [call(mistake.answer, case.arguments, in_place=question.in_place) for case in cases]
         pairs = zip(outcomes, tried, strict=True)
         if all(not wrong.problem and _agrees(question, outcome, wrong.value) for outcome, wrong in pairs):
             return mistake.message
@@ -224,7 +224,7 @@ def add_hidden(result, answer, cases):
 def _count_hidden(question, answer, cases):
     if not takes(answer, len(cases[0].arguments)):
         return 0
-    outcomes = [call(answer, case.arguments, question.refused) for case in cases]
+    outcomes = [call(answer, case.arguments, question.refused, question.in_place) for case in cases]
     if any(outcome.refused for outcome in outcomes):
         return 0
     expected = [question.oracle(*case.arguments) for case in cases]

@@ -482,5 +482,6 @@ QUESTIONS = (
         cases=_lsuv_cases,
         mistakes=_LSUV_MISTAKES,
         refused=("gradcourse.initialization:lsuv",),
+        in_place=True,
     ),
 )

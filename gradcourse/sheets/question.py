@@ -62,9 +62,10 @@ class Question:
         oracle: what a right answer returns, computed in a way independent of the reference solution.
         cases: a function that makes the visible cases anew.
         mistakes: known wrong answers, the likeliest first.
+        symptoms: looked for where no known mistake gives just what the answer gives, the likeliest first.
         problems: pairs (words in an exception's text, message that explains them).
         refused: dotted names of functions that would answer the question for the learner.
-        symptoms: looked for where no known mistake gives just what the answer gives, the likeliest first.
+        in_place: whether the answer is to change its arguments, as an initializer changes a model.
         rtol: relative tolerance for numbers.
     """
 
@@ -80,6 +81,7 @@ class Question:
     problems: tuple[tuple[str, str], ...] = ()
     refused: tuple[str, ...] = ()
     symptoms: tuple[Symptom, ...] = ()
+    in_place: bool = False
     rtol: float = 1e-6
 
     @property
