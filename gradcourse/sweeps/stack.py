@@ -19,7 +19,7 @@ class Stack:
     """Trains runs that differ in numbers only.
 
     Args:
-        configs: their Configs, with one `stacking.kind_of`.
+        configs: their Configs, which agree in the fields that a Plan asks of one stack.
         models: their models at initialization.
         splits: their data; runs with the same data hold the same Split.
     """
