@@ -28,6 +28,7 @@ _HOME_OF = {
     "plot_singular_values": "plots",
     "plot_phase": "plots",
     "plot_surface": "plots",
+    "plot_cures": "plots",
     "compare": "plots",
     "describe": "plots",
     "Diagnosis": "diagnosis",
@@ -38,6 +39,7 @@ _HOME_OF = {
     "check": "sheets",
 }
 _MODULES = (
+    "clinic",
     "data",
     "diagnosis",
     "models",

@@ -1,8 +1,9 @@
-"""run does the experiment that a Config describes and returns a Trace."""
+"""run does the experiment that a Config describes and returns a Trace; Trained is a network as data."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -13,7 +14,7 @@ from gradcourse.models import convnet, lsuv, mlp, one_thread
 from gradcourse.optimizers import make_optimizer, make_schedule
 from gradcourse.recording import Recorder
 
-__all__ = ["Config", "build_model", "load_data", "run"]
+__all__ = ["Config", "Trained", "build_model", "load_data", "run"]
 
 _MODELS = {"mlp": mlp, "conv": convnet}
 LOSSES = {"cross_entropy": (cross_entropy, "y_train"), "mse": (mse_loss, "scores_train")}  # and what it aims at
@@ -92,10 +93,10 @@ def _run(config):
             if config.steps == 0:
                 recorder.end_step()
                 break
-            _clip_gradient(model, config)
+            clip_gradient(model, config)
             optimizer.step()
             schedule.step()
-            _clip_weights(model, config)
+            clip_weights(model, config)
             if not torch.isfinite(loss):
                 break
     return replace(
@@ -114,15 +115,16 @@ def batches_of(config):
         yield from torch.randperm(TRAIN_SIZE, generator=generator)[:whole].split(config.batch_size)
 
 
-def _clip_gradient(model, config):
+def clip_gradient(model, config):
+    """Clip the gradient as a Config says."""
     if config.clip_norm is not None:
         clip_grad_norm_(model.parameters(), config.clip_norm)
     if config.clip_value is not None:
         clip_grad_value_(model.parameters(), config.clip_value)
 
 
-def _clip_weights(model, config):
-    """Clip what draw_weight drew, the weights of linear layers and convolutions."""
+def clip_weights(model, config):
+    """Clip the weights as a Config says: what draw_weight drew, the weights of linear layers and convolutions."""
     if config.clip_weights is not None:
         with torch.no_grad():
             for parameter in model.parameters():
@@ -137,3 +139,57 @@ def accuracy_of(model, x, y):
     if not torch.isfinite(scores).all():
         return float("nan")  # argmax of NaN is class 0, which would read as chance
     return float((scores.argmax(dim=1) == y).double().mean())
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained:
+    """A trained network as data: what builds it, and its numbers.
+
+    Attributes:
+        config: the Config that `build_model` builds it from.
+        state: name -> NumPy array, as in the network's state_dict.
+    """
+
+    config: Config
+    state: dict
+
+    @classmethod
+    def of(cls, model, config):
+        """Take the numbers of a model that `build_model(config)` has built, as they are now.
+
+        Raises:
+            TypeError: for anything but a model and a Config.
+        """
+        if not isinstance(model, torch.nn.Module) or not isinstance(config, Config):
+            found = f"{type(model).__name__}, {type(config).__name__}"
+            raise TypeError(f"Trained.of({found}): it takes a model and the Config that it was built from")
+        return cls(config, {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()})
+
+    def __repr__(self):
+        return f"<Trained {self.config.summary}>"
+
+    def model(self):
+        """Build the network anew and give it these numbers.
+
+        Raises:
+            ValueError: when they are not those of a network of this Config.
+        """
+        model = build_model(self.config)
+        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        found = {str(name): np.shape(value) for name, value in self.state.items()}
+        if found != wanted:
+            name = next(name for name in [*wanted, *found] if wanted.get(name) != found.get(name))
+            said = f"{name} has shape {found.get(name, 'none')} and must have {wanted.get(name, 'none')}"
+            raise ValueError(f"these weights are not those of {self.config.summary}: {said}")
+        model.load_state_dict({name: torch.as_tensor(value) for name, value in self.state.items()})
+        return model
+
+    def accuracy(self, part="test"):
+        """Evaluate the network anew, in evaluation mode, and return its share of right answers; NaN if not finite.
+
+        Args:
+            part: "test" or "train", of the data of its Config.
+        """
+        split = load_data(self.config)
+        with one_thread():
+            return accuracy_of(self.model(), getattr(split, f"x_{part}"), getattr(split, f"y_{part}"))

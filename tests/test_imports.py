@@ -33,9 +33,17 @@ MAY_IMPORT = {
     },
     "plots": {"recording", "theory", "trace"},
     "diagnosis": {"recording", "theory", "training"},
+    "clinic": {"models", "optimizers", "recording", "sweeps", "training"},
     "predictions": set(),
     "explorer": {"diagnosis", "plots", "predictions", "recording", "sweeps", "theory", "training"},
-    "sheets": {"data", "models", "recording", "theory", "training"},  # questions about traces need them measured
+    "sheets": {
+        "clinic",
+        "data",
+        "models",
+        "recording",
+        "theory",
+        "training",
+    },  # questions about traces need them measured
     "authoring": set(),
     "grading": {"sheets"},
     "workspace": {"machine"},

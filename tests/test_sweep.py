@@ -309,12 +309,29 @@ def test_sweep_wrong_key_is_answered_with_what_there_is(swept, ask, said):
         ask(swept)
 
 
+def test_sweep_axis_of_named_changes_runs_what_the_names_stand_for():
+    swept = gc.sweep(
+        SHORT,
+        start={"small": {"gain": 0.5, "learning_rate": 0.02}, "plain": {}},
+        cure={"none": {}, "relu": {"activation": "relu", "init": "he"}, "double": lambda c: {"gain": 2 * c.gain}},
+        seed=[0, 1],
+    )
+    assert swept.axes == {"start": ("small", "plain"), "cure": ("none", "relu", "double"), "seed": (0, 1)}
+    assert swept["small", "double", 1].config == replace(SHORT, gain=1.0, learning_rate=0.02, seed=1)
+    assert swept["plain", "none", 0].config == SHORT
+    alone = gc.run(replace(SHORT, gain=0.5, learning_rate=0.02, activation="relu", init="he"))
+    np.testing.assert_allclose(swept["small", "relu", 0].loss, alone.loss, rtol=1e-5)
+
+
 # --- bad use
 
 
 @pytest.mark.parametrize(
     ("arguments", "kind", "said"),
     [
+        ((BASE, {"cure": {}}), ValueError, r"sweep\(cure=\{\}\): an axis needs at least one value"),
+        ((BASE, {"cure": {"he": "he"}}), TypeError, "write the fields that it changes"),
+        ((BASE, {"cure": {"he": {"inti": "he"}}}), TypeError, "sweep: cure='he' can't be run: .*inti"),
         (({"depth": 3}, {"gain": [1]}), TypeError, r"sweep\(\) takes a Config, not dict"),
         ((BASE, {}), ValueError, "needs an axis"),
         ((BASE, {"gian": [1.0]}), ValueError, "no field 'gian'; did you mean gain?"),

@@ -5,6 +5,7 @@ rcParams are never touched. pyplot is imported when a figure has to be made.
 """
 
 from gradcourse.plots.alt_text import describe, say
+from gradcourse.plots.cures import cure_verdicts, plot_cures
 from gradcourse.plots.curves import plot_loss, plot_surface
 from gradcourse.plots.distributions import plot_histograms, plot_singular_values
 from gradcourse.plots.maps import plot_map, plot_phase
@@ -15,8 +16,10 @@ from gradcourse.plots.style import COLOURS
 __all__ = [
     "COLOURS",
     "compare",
+    "cure_verdicts",
     "describe",
     "plot_activations",
+    "plot_cures",
     "plot_gradients",
     "plot_histograms",
     "plot_loss",

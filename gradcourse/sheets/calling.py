@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradcourse.training import Trained
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -36,8 +38,16 @@ class Outcome:
     refused: str = ""
 
 
-def call(function, arguments, refused=(), in_place=False):
-    """Call a function with its own copy of the arguments, to be changed only if `in_place`, and return the Outcome."""
+def call(function, arguments, refused=(), in_place=False, read=None):
+    """Call a function and return the Outcome.
+
+    Args:
+        function: the learner's.
+        arguments: it is given its own copy of them, to be changed only if `in_place`.
+        refused: dotted names of functions that it must not call.
+        in_place: whether it is asked to change its arguments.
+        read: what turns the returned value into plain data, or raises ValueError; None: `plain`.
+    """
     given = copy.deepcopy(arguments)
     calls = []
     try:
@@ -56,7 +66,7 @@ def call(function, arguments, refused=(), in_place=False):
     if changed and not in_place:
         return Outcome(problem=f"changed its argument number {changed[0]} in place: work on a copy")
     try:
-        return Outcome(value=plain(value), integers=_is_integer(value))
+        return Outcome(value=(read or plain)(value), integers=_is_integer(value))
     except ValueError as error:
         return Outcome(problem=str(error))
 
@@ -83,6 +93,9 @@ def _quiet():
 @contextlib.contextmanager
 def _noting_calls(names, calls):
     """Append the dotted name of each refused function that is called, under whatever name it was imported."""
+    if not names:
+        yield
+        return
     targets = {_resolve(name): name for name in names}
     codes = {getattr(inspect.unwrap(target), "__code__", None): name for target, name in targets.items()}
 
@@ -137,6 +150,26 @@ def plain(value):
     if isinstance(value, list) and any(isinstance(item, (str, tuple, np.ndarray, torch.Tensor)) for item in value):
         return tuple(plain(item) for item in value)
     return _plain_array(value)
+
+
+def data(value):
+    """Turn a returned value into data of built-in types: None, truth values, numbers, strings, arrays, lists and dicts.
+
+    A Trained network is data too; its arrays are taken, and nothing that it says of itself.
+
+    Raises:
+        ValueError: for anything else; the message continues "your function ...".
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Trained):
+        return Trained(value.config, {str(name): np.array(array) for name, array in value.state.items()})
+    if isinstance(value, dict):
+        return {str(name): data(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [data(part) for part in value]
+    array = _plain_array(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
+    return array if np.ndim(array) else array.item() if isinstance(array, np.ndarray) else array
 
 
 def _plain_array(value):

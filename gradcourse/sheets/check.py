@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradcourse.sheets.calling import call, takes
+from gradcourse.sheets.calling import call, data, takes
 from gradcourse.sheets.question import Result
 
 _SHEETS = {  # number in the questions' ids -> module of this package
@@ -81,22 +81,33 @@ def _nothing(question, message):
 
 
 def _judge_visible(question, answer, cases):
-    outcomes = [call(answer, case.arguments, question.refused, question.in_place) for case in cases]
+    outcomes = [_call(question, answer, case, question.refused) for case in cases]
     refused = [outcome.refused for outcome in outcomes if outcome.refused]
     if refused:
         name = refused[0].replace(":", ".")
         return _nothing(question, f"Your function calls {name}, which is what the question asks you to write.")
-    expected = [question.oracle(*case.arguments) for case in cases]
-    right = [_agrees(question, *pair) for pair in zip(outcomes, expected, strict=True)]
-    if all(right):
-        message = f"{question.name} is right on all {len(cases)} visible cases."
+    judged = [_judged(question, *pair) for pair in zip(cases, outcomes, strict=True)]
+    if any(judged):
+        message = _explain(question, cases, outcomes, judged)
     else:
-        message = _explain(question, cases, outcomes, expected, right)
-    return Result(question.id, sum(right), len(cases), question.points, message)
+        message = f"{question.name} is right on all {len(cases)} visible cases."
+    return Result(question.id, judged.count(""), len(cases), question.points, message)
 
 
-def _agrees(question, outcome, expected):
-    return not outcome.problem and not outcome.refused and _difference(outcome.value, expected, question.rtol) == ""
+def _call(question, answer, case, refused=()):
+    return call(answer, case.arguments, refused, question.in_place, data if question.judge else None)
+
+
+def _judged(question, case, outcome):
+    """Return what is wrong with what a call gave, in words; empty if it is right."""
+    if outcome.problem or outcome.refused:
+        return outcome.problem or f"calls {outcome.refused}"
+    if question.judge is None:
+        return _difference(outcome.value, question.oracle(*case.arguments), question.rtol)
+    try:
+        return question.judge(outcome.value, *case.arguments)
+    except (ValueError, TypeError) as error:
+        return " ".join(str(error).split())
 
 
 def _difference(value, expected, rtol):
@@ -131,18 +142,21 @@ def _number_difference(value, expected, rtol):
     return f"it must be {_shown(expected)}"
 
 
-def _explain(question, cases, outcomes, expected, right):
+def _explain(question, cases, outcomes, judged):
     """Say what is wrong at the first case that fails, by the name of the mistake where it is a known one."""
-    first = right.index(False)
+    first = next(number for number, wrong in enumerate(judged) if wrong)
     case, outcome = cases[first], outcomes[first]
     if outcome.problem:
         return _explain_problem(question, case, outcome.problem)
-    difference = _difference(outcome.value, expected[first], question.rtol)
-    text = f"{_call_text(question, case)} gives {_shown(outcome.value)}; {difference}."
-    named = _named_mistake(question, cases, outcomes) or _named_symptom(question, case, outcome.value, expected[first])
+    if question.judge:
+        hint = f" {case.hint}" if case.hint else ""
+        return f"{judged[first]}{hint} Seen at: {_call_text(question, case)}."
+    expected = question.oracle(*case.arguments)
+    text = f"{_call_text(question, case)} gives {_shown(outcome.value)}; {judged[first]}."
+    named = _named_mistake(question, cases, outcomes) or _named_symptom(question, case, outcome.value, expected)
     if named:
         return f"{named} Seen at: {text}"
-    if outcome.integers and not np.all(np.asarray(expected[first]) % 1 == 0):
+    if outcome.integers and not np.all(np.asarray(expected) % 1 == 0):
         return f"It returns whole numbers: does // or an integer array round on the way? Seen at: {text}"
     return f"{case.hint} Seen at: {text}" if case.hint else text
 
@@ -159,11 +173,17 @@ def _explain_problem(question, case, problem):
 def _named_mistake(question, cases, outcomes):
     """Return the message of the known mistake that gives just what this answer gives, on every case."""
     for mistake in question.mistakes:
-        tried = [call(mistake.answer, case.arguments, in_place=question.in_place) for case in cases]
-        pairs = zip(outcomes, tried, strict=True)
-        if all(not wrong.problem and _agrees(question, outcome, wrong.value) for outcome, wrong in pairs):
+        tried = [_call(question, mistake.answer, case) for case in cases]
+        if all(_alike(question, *pair) for pair in zip(outcomes, tried, strict=True)):
             return mistake.message
     return ""
+
+
+def _alike(question, outcome, wrong):
+    """Whether a call gave what a known mistake gives."""
+    if outcome.problem or outcome.refused or wrong.problem:
+        return False
+    return _difference(outcome.value, wrong.value, question.rtol) == ""
 
 
 def _named_symptom(question, case, value, expected):
@@ -224,11 +244,10 @@ def add_hidden(result, answer, cases):
 def _count_hidden(question, answer, cases):
     if not takes(answer, len(cases[0].arguments)):
         return 0
-    outcomes = [call(answer, case.arguments, question.refused, question.in_place) for case in cases]
+    outcomes = [_call(question, answer, case, question.refused) for case in cases]
     if any(outcome.refused for outcome in outcomes):
         return 0
-    expected = [question.oracle(*case.arguments) for case in cases]
-    return sum(_agrees(question, *pair) for pair in zip(outcomes, expected, strict=True))
+    return [_judged(question, *pair) for pair in zip(cases, outcomes, strict=True)].count("")
 
 
 def run_hidden(slug, functions, seed=0):

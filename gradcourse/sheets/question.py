@@ -59,9 +59,13 @@ class Question:
         points: for a right answer.
         minutes: that it takes.
         core: whether it belongs to the core path.
-        oracle: what a right answer returns, computed in a way independent of the reference solution.
+        oracle: what a right answer returns, computed in a way independent of the reference solution; None where many
+            values are right.
         cases: a function that makes the visible cases anew.
         mistakes: known wrong answers, the likeliest first.
+        judge: in place of the oracle, called as ``judge(value, *arguments)`` with the returned value as plain data
+            (see gradcourse.sheets.calling.data): what is wrong with it, for the learner; empty if it is right. It may
+            raise ValueError or TypeError for a value that makes no sense.
         symptoms: looked for where no known mistake gives just what the answer gives, the likeliest first.
         problems: pairs (words in an exception's text, message that explains them).
         refused: dotted names of functions that would answer the question for the learner.
@@ -75,9 +79,10 @@ class Question:
     points: float
     minutes: int
     core: bool
-    oracle: Callable
+    oracle: Callable | None
     cases: Callable
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[Mistake, ...] = ()
+    judge: Callable | None = None
     problems: tuple[tuple[str, str], ...] = ()
     refused: tuple[str, ...] = ()
     symptoms: tuple[Symptom, ...] = ()

@@ -35,7 +35,10 @@ def sweep(config, *, memory=None, **axes):
     Args:
         config: the Config that all runs start from.
         memory: bytes that the runs and their records may take together; None: half of what is free.
-        **axes: a field of Config and the values that it takes, ``gain=[0.8, 1.2], seed=range(8)``.
+        **axes: a field of Config and the values that it takes, ``gain=[0.8, 1.2], seed=range(8)``; or a name of your
+            own and what its values stand for, each the fields that it changes or a function from the Config to them,
+            ``cure={"none": {}, "ReLU": {"activation": "relu", "init": "he"}}``. Later axes change what earlier ones
+            set.
 
     Returns:
         A Sweep: the Trace of every combination by its values, in product order. After an interrupt from the keyboard,

@@ -17,7 +17,7 @@ def grid(config, axes):
 
     Args:
         config: the Config that all start from.
-        axes: field -> its values.
+        axes: field -> its values; any name -> the changes of a Config that its values stand for.
 
     Raises:
         TypeError, ValueError: see sweep.
@@ -27,18 +27,34 @@ def grid(config, axes):
     if not axes:
         raise ValueError("sweep() needs an axis, a field of Config and its values: sweep(config, gain=[0.8, 1.2])")
     _refuse_unknown(axes)
-    axes = {name: _values(name, values) for name, values in axes.items()}
+    changes = {name: _changes(name, values) for name, values in axes.items()}
+    axes = {name: tuple(values) for name, values in changes.items()}
     keys = product(*axes.values())
-    return axes, {key: _combined(config, dict(zip(axes, key, strict=True))) for key in keys}
+    return axes, {key: _combined(config, dict(zip(axes, key, strict=True)), changes) for key in keys}
 
 
 def _refuse_unknown(axes):
     known = [field.name for field in fields(Config)]
-    for name in axes:
-        if name not in known:
+    for name, values in axes.items():
+        if name not in known and not isinstance(values, Mapping):
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]}?" if close else f"its fields are {', '.join(known)}"
             raise ValueError(f"sweep({name}=...): Config has no field {name!r}; {hint}")
+
+
+def _changes(name, values):
+    """Return the changes of a Config that each value of an axis stands for, as a dict or a function of the Config."""
+    if not isinstance(values, Mapping):
+        return {value: {name: value} for value in _values(name, values)}
+    if not values:
+        raise ValueError(f"sweep({name}={{}}): an axis needs at least one value")
+    for value, change in values.items():
+        if not isinstance(change, Mapping) and not callable(change):
+            raise TypeError(
+                f"sweep({name}={{{value!r}: {change!r}}}): write the fields that it changes, "
+                f"{{{value!r}: {{'depth': 3}}}} for example, or a function from the Config to them"
+            )
+    return dict(values)
 
 
 def _values(name, values):
@@ -62,11 +78,16 @@ def _plain(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _combined(config, changes):
+def _combined(config, key, changes):
+    """Return the Config with the changes of each axis; a function is given the Config as earlier axes changed it."""
+    together = {}
     try:
-        return replace(config, **changes)
+        for name, value in key.items():
+            change = changes[name][value]
+            together |= change(replace(config, **together)) if callable(change) else change
+        return replace(config, **together)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"sweep: {_said(changes)} can't be run: {error}") from None
+        raise type(error)(f"sweep: {_said(key)} can't be run: {error}") from None
 
 
 def _said(changes):
