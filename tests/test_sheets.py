@@ -10,7 +10,7 @@ import torch
 from wrong_answers import sigmoid_tanh_vanishing as bank
 
 import gradcourse as gc
-from gradcourse.sheets import Case, Result, add_hidden, questions, run_hidden
+from gradcourse.sheets import Case, Question, Result, add_hidden, questions, run_hidden
 from gradcourse.sheets.check import _judge_visible
 
 SOLUTIONS = Path(__file__).resolve().parent.parent / "solutions"
@@ -270,3 +270,40 @@ def test_hidden_cases_count_towards_the_points_and_show_nothing(capsys):
 def test_run_hidden_says_where_the_cases_are_missing():
     with pytest.raises(FileNotFoundError, match="stay with the instructor's copy"):
         run_hidden("03_no_such_sheet", {})
+
+
+def _even(value, least):
+    """Judge an answer of which many are right."""
+    if value["number"] % 2:
+        return f"{value['number']} is odd."
+    return "" if value["number"] >= least else f"{value['number']} is below {least}."
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda least: {"number": 2 * least}, "right on all 2 visible cases"),
+        (lambda least: {"number": 100}, "right on all 2 visible cases"),
+        (lambda least: {"number": 3}, "3 is odd. Only even ones. Seen at: even_number(4)."),
+        (lambda least: {"number": 6}, "6 is below 9. Seen at: even_number(9)."),
+        (lambda least: {"number": "six"}, "It must return a dict with an even number; with what it returned there was"),
+        (lambda least: 6, "It must return a dict with an even number"),
+        (lambda least: {}, "It must return a dict with an even number"),
+        (lambda least: {"number": object()}, "returned a object, which is not a number"),
+    ],
+)
+def test_question_with_many_right_answers_is_judged_and_says_what_is_wrong(answer, words):
+    question = Question(
+        id="00-q1",
+        signature="even_number(least)",
+        returns="a dict with an even number",
+        points=2,
+        minutes=1,
+        core=False,
+        oracle=None,
+        cases=lambda: [Case("00-q1", (4,), hint="Only even ones."), Case("00-q1", (9,))],
+        judge=_even,
+    )
+    result = _judge_visible(question, answer, question.cases())
+    assert words in result.message
+    assert result.passed == ("right" in words)

@@ -105,6 +105,14 @@ paths = {f"rate {rate}": start * (1 - rate * curvature) ** t for rate in (0.02, 
 ax = gc.plot_surface(lambda a, b: a**2 / 2 + 6 * b**2, paths)
 """,
     ),
+    "plot_cures": (
+        "Which cure helps which disease, judged by all seeds: three ways for a gradient to vanish, and what is advised.",
+        """
+names = ("sigmoid, depth 10", "tanh, weights x .01", "dead ReLU")
+runs = gc.clinic.matrix([0, 1], diseases={name: gc.clinic.DISEASES[name] for name in names}, steps=[150])
+ax = gc.plot_cures(runs)
+""",
+    ),
     "compare": (
         "Any of these plots for several runs side by side, on the same axes and with the same colours.",
         """

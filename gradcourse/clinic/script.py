@@ -53,11 +53,21 @@ class Script:
         unknown = [name for name in changes if name not in _OF_CONFIG]
         if unknown:
             raise ValueError(f"{unknown[0]!r} can't be changed: there is {', '.join(FAULTS)}, and the fields of Config")
-        if own.get("labels", "true") not in _LABELS:
-            raise ValueError(f"labels={own['labels']!r}: labels must be 'true' or 'shuffled'")
-        if not 0 < own.get("running_momentum", 0.1) <= 1:
-            raise ValueError(f"running_momentum={own['running_momentum']!r}: running_momentum must be in (0, 1]")
+        for name, value in own.items():
+            _check(name, value)
         return replace(self, config=replace(self.config, **changes), **own)
+
+
+def _check(name, value):
+    if name == "labels" and value not in _LABELS:
+        raise ValueError(f"labels={value!r}: labels must be 'true' or 'shuffled'")
+    if name in ("zero_grad", "softmax") and not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: {name} must be True or False")
+    if name == "running_momentum":
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"running_momentum={value!r}: running_momentum must be a number")
+        if not 0 < value <= 1:
+            raise ValueError(f"running_momentum={value!r}: running_momentum must be in (0, 1]")
 
 
 FAULTS = tuple(field.name for field in fields(Script) if field.name != "config")

@@ -1,5 +1,7 @@
 """Which cure helps which disease, as one picture of a sweep."""
 
+from textwrap import fill
+
 import numpy as np
 
 from gradcourse.plots.alt_text import say
@@ -10,6 +12,7 @@ VERDICTS = ("cures", "helps in part", "no help", "harms")
 
 _LEARNT = 0.7  # training accuracies of ten classes, where chance is 0.1
 _CLEARLY = 0.1
+_WRAP = 11  # letters in a line of a column's name
 
 
 def cure_verdicts(sweep, untreated="none"):
@@ -68,7 +71,7 @@ def plot_cures(sweep, ax=None, *, untreated="none"):
     Args:
         sweep: a Sweep over the axes "disease" and "cure", and others such as seeds: gc.clinic.matrix().
         ax: where to draw; None: on a new figure.
-        untreated: name of the cure that changes nothing; it is the first column, without a verdict.
+        untreated: name of the cure that changes nothing; it is the first row, without a verdict.
 
     Returns:
         The Axes.
@@ -81,17 +84,17 @@ def plot_cures(sweep, ax=None, *, untreated="none"):
     verdicts, cells = cure_verdicts(sweep, untreated), _cells(sweep, untreated)
     diseases = sweep.axes["disease"]
     cures = [untreated, *(cure for cure in sweep.axes["cure"] if cure != untreated)]
-    ax = _wide(ax, len(cures), len(diseases))
+    ax = _wide(ax, len(diseases), len(cures))
     looks = _looks(ax)
     for (disease, cure), accuracies in cells.items():
-        place = (cures.index(cure) - 0.5, diseases.index(disease) - 0.5)
+        place = (diseases.index(disease) - 0.5, cures.index(cure) - 0.5)
         look = looks[verdicts[disease, cure]] if cure != untreated else looks[None]
         ax.add_patch(Rectangle(place, 1, 1, edgecolor=paper(ax), linewidth=2.0, **look))
         _write(ax, place, accuracies, look)
-    ax.set_xlim(-0.5, len(cures) - 0.5)
-    ax.set_ylim(len(diseases) - 0.5, -0.5)
-    ax.set_xticks(range(len(cures)), cures, rotation=35, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(diseases)), diseases)
+    ax.set_xlim(-0.5, len(diseases) - 0.5)
+    ax.set_ylim(len(cures) - 0.5, -0.5)
+    ax.set_xticks(range(len(diseases)), [fill(disease, _WRAP) for disease in diseases], fontsize="small")
+    ax.set_yticks(range(len(cures)), cures)
     ax.tick_params(length=0)
     handles = [Patch(label=verdict, edgecolor=paper(ax), **looks[verdict]) for verdict in VERDICTS]
     finish(ax, "Which cure helps which disease", x="", y="", handles=[], filled=True)
@@ -105,7 +108,7 @@ def _wide(ax, columns, rows):
     if ax is None:
         from matplotlib import pyplot as plt
 
-        ax = plt.subplots(figsize=(2.2 + 0.62 * columns, 2.2 + 0.42 * rows), layout="constrained")[1]
+        ax = plt.subplots(figsize=(max(6.4, 1.8 + 0.85 * columns), 1.6 + 0.36 * rows), layout="constrained")[1]
     return start(ax)
 
 

@@ -106,8 +106,8 @@ def _judged(question, case, outcome):
         return _difference(outcome.value, question.oracle(*case.arguments), question.rtol)
     try:
         return question.judge(outcome.value, *case.arguments)
-    except (ValueError, TypeError) as error:
-        return " ".join(str(error).split())
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return f"It must return {question.returns}; with what it returned there was: {' '.join(str(error).split())}."
 
 
 def _difference(value, expected, rtol):

@@ -65,7 +65,7 @@ class Question:
         mistakes: known wrong answers, the likeliest first.
         judge: in place of the oracle, called as ``judge(value, *arguments)`` with the returned value as plain data
             (see gradcourse.sheets.calling.data): what is wrong with it, for the learner; empty if it is right. It may
-            raise ValueError or TypeError for a value that makes no sense.
+            raise for a value of another form.
         symptoms: looked for where no known mistake gives just what the answer gives, the likeliest first.
         problems: pairs (words in an exception's text, message that explains them).
         refused: dotted names of functions that would answer the question for the learner.
