@@ -557,7 +557,7 @@ def start(options):
 
 def run_tests(options, arguments):
     """Set up with what the tests need and run them."""
-    set_up(options, ["author", "test"])
+    set_up(options, ["author", "cluster", "grading", "test"])
     return hand_over([interpreter(VENV), "-m", "pytest"] + arguments)
 
 
@@ -607,7 +607,7 @@ def download_into(part, log, options):
     worker.make_venv()
     wheels = os.path.join(part, "wheels")
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
-        requirements = tomllib.load(file)["build-system"]["requires"] + [".[author,test]"]
+        requirements = tomllib.load(file)["build-system"]["requires"] + [".[author,cluster,grading,test]"]
     if platform.system() == "Linux":  # without CUDA even here, where a GPU may be: the wheels are for other machines
         torch = cpu_torch(worker, wheels, options.allow_cuda)
         requirements += ["torch==" + os.path.basename(torch).split("-")[1]] if torch else []

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from gradcourse import __version__
+from gradcourse.instructor import register
 from gradcourse.workspace.places import LESSONS, UserError, need_repository, repository
 
 
@@ -61,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     build = command("build", _build, "For authors: run lessons and solutions, and derive the sheets.")
     build.add_argument("--check", action="store_true", help="run nothing; say what is stale, exit code 1 if any")
     build.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: every notebook")
+
+    register(command)
     return parser
 
 

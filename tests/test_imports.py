@@ -14,6 +14,7 @@ EVERYTHING = None
 MAY_IMPORT = {
     "__init__": EVERYTHING,  # hands names on, lazily
     "__main__": EVERYTHING,  # the command line
+    "instructor": {"grading", "workspace"},  # its part for instructors
     "data": set(),
     "initialization": set(),
     "layers": set(),
@@ -45,7 +46,7 @@ MAY_IMPORT = {
         "training",
     },  # questions about traces need them measured
     "authoring": set(),
-    "grading": {"sheets"},
+    "grading": {"sheets", "training"},  # a network that was handed in is evaluated anew
     "workspace": {"machine"},
     "first_experiment": {"diagnosis", "plots", "recording", "theory", "training"},
 }
@@ -100,6 +101,8 @@ def test_imports_have_no_cycle():
 
 def test_only_the_command_line_knows_explorer_authoring_and_grading():
     for part, allowed in MAY_IMPORT.items():
+        if part == "instructor":
+            continue  # a part of the command line
         assert allowed is EVERYTHING or not allowed & {"explorer", "authoring", "grading", "workspace"}, part
 
 

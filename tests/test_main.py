@@ -14,6 +14,7 @@ from gradcourse.workspace import UserError, doctor, places
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = ["first", "lab", "doctor", "start", "build"]
+COMMANDS += ["grade", "merge", "export", "gradescope-zip", "bundle", "selftest"]
 SLOW_IMPORTS = {"torch", "numpy", "matplotlib", "jupyterlab", "jupyter_client", "nbformat", "nbclient", "psutil"}
 
 
@@ -56,6 +57,11 @@ def test_python_m_gradcourse_is_the_command():
         ["lab", "--port", "x"],
         ["first", "--seed", "-1"],
         ["first", "--seed", "0.5"],
+        ["grade", "03", "submitted"],
+        ["grade", "03", "submitted", "-o", "report", "--jobs", "0"],
+        ["grade", "03", "submitted", "-o", "report", "--shard", "5/4"],
+        ["grade", "03", "submitted", "-o", "report", "--seconds", "-1"],
+        ["export", "excel", "report"],
     ],
     ids=" ".join,
 )

@@ -1,7 +1,6 @@
 """The checks: right answers pass however they are written, wrong ones are rejected with the message that names them."""
 
 import importlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from wrong_answers import sigmoid_tanh_vanishing as bank
 
 import gradcourse as gc
 from gradcourse.sheets import Case, Question, Result, add_hidden, questions, run_hidden
-from gradcourse.sheets.check import _judge_visible
+from gradcourse.sheets.key import AnswerKey
 
 SOLUTIONS = Path(__file__).resolve().parent.parent / "solutions"
 SHEETS = {
@@ -74,7 +73,8 @@ def test_every_mistake_differs_from_the_oracle_and_is_seen_at_least_once(slug):
     """A mistake that gives the right values on all visible cases could never be told."""
     for question in questions(slug).values():
         for mistake in question.mistakes:
-            result = _judge_visible(replace(question, refused=()), mistake.answer, question.cases())
+            key = AnswerKey(question, question.cases())
+            result = key.result(key.outcomes(mistake.answer))
             assert not result.passed, mistake.message
             assert result.message.startswith(mistake.message), (mistake.message, result.message)
 
@@ -304,6 +304,7 @@ def test_question_with_many_right_answers_is_judged_and_says_what_is_wrong(answe
         cases=lambda: [Case("00-q1", (4,), hint="Only even ones."), Case("00-q1", (9,))],
         judge=_even,
     )
-    result = _judge_visible(question, answer, question.cases())
+    key = AnswerKey(question, question.cases())
+    result = key.result(key.outcomes(answer))
     assert words in result.message
     assert result.passed == ("right" in words)

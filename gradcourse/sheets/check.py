@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gradcourse.sheets.calling import call, data, takes
+from gradcourse.sheets.calling import takes
+from gradcourse.sheets.key import AnswerKey, shown
 from gradcourse.sheets.question import Result
 
 _SHEETS = {  # number in the questions' ids -> module of this package
@@ -27,11 +28,15 @@ def questions(slug):
     Raises:
         KeyError: for a sheet that does not exist.
     """
+    return {question.id: question for question in module_of(slug).QUESTIONS}
+
+
+def module_of(slug):
+    """Return the module that holds a sheet's questions, as `questions` does."""
     number = slug.partition("_")[0].partition("-")[0]
     if number not in _SHEETS:
         raise KeyError(f"there is no sheet {slug!r}; there is {', '.join(sorted(_SHEETS))}")
-    sheet = import_module(f"{__package__}.{_SHEETS[number]}")
-    return {question.id: question for question in sheet.QUESTIONS}
+    return import_module(f"{__package__}.{_SHEETS[number]}")
 
 
 def check(id, answer):
@@ -56,16 +61,15 @@ def _check(question_id, answer):
         question = questions(str(question_id))[str(question_id)]
     except KeyError:
         return Result(str(question_id), 0, 0, 0.0, _unknown(question_id))
+    key = AnswerKey(question, question.cases())
     if not callable(answer):
-        return _nothing(
-            question,
-            f"The question asks for the function {question.signature}, and you passed the value {_shown(answer)}: "
+        return key.nothing(
+            f"The question asks for the function {question.signature}, and you passed the value {shown(answer)}: "
             f"pass {question.name} itself, without calling it.",
         )
-    cases = question.cases()
-    if not takes(answer, len(cases[0].arguments)):
-        return _nothing(question, f"Your function must take the arguments of {question.signature}, in this order.")
-    return _judge_visible(question, answer, cases)
+    if not takes(answer, len(key.cases[0].arguments)):
+        return key.nothing(f"Your function must take the arguments of {question.signature}, in this order.")
+    return key.result(key.outcomes(answer, question.refused))
 
 
 def _unknown(question_id):
@@ -74,146 +78,6 @@ def _unknown(question_id):
         return f"There is no question {question_id!r}; this sheet has {known}."
     except KeyError as error:
         return f"There is no question {question_id!r}: {error.args[0]}."
-
-
-def _nothing(question, message):
-    return Result(question.id, 0, len(question.cases()), question.points, message)
-
-
-def _judge_visible(question, answer, cases):
-    outcomes = [_call(question, answer, case, question.refused) for case in cases]
-    refused = [outcome.refused for outcome in outcomes if outcome.refused]
-    if refused:
-        name = refused[0].replace(":", ".")
-        return _nothing(question, f"Your function calls {name}, which is what the question asks you to write.")
-    judged = [_judged(question, *pair) for pair in zip(cases, outcomes, strict=True)]
-    if any(judged):
-        message = _explain(question, cases, outcomes, judged)
-    else:
-        message = f"{question.name} is right on all {len(cases)} visible cases."
-    return Result(question.id, judged.count(""), len(cases), question.points, message)
-
-
-def _call(question, answer, case, refused=()):
-    return call(answer, case.arguments, refused, question.in_place, data if question.judge else None)
-
-
-def _judged(question, case, outcome):
-    """Return what is wrong with what a call gave, in words; empty if it is right."""
-    if outcome.problem or outcome.refused:
-        return outcome.problem or f"calls {outcome.refused}"
-    if question.judge is None:
-        return _difference(outcome.value, question.oracle(*case.arguments), question.rtol)
-    try:
-        return question.judge(outcome.value, *case.arguments)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        return f"It must return {question.returns}; with what it returned there was: {' '.join(str(error).split())}."
-
-
-def _difference(value, expected, rtol):
-    """Return how a plain value differs from the expected one, in words; empty if it does not."""
-    if isinstance(expected, tuple):
-        if not isinstance(value, tuple) and not (isinstance(value, np.ndarray) and value.ndim == 1):
-            return f"it must return a tuple of {len(expected)} values"
-        if len(value) != len(expected):
-            return f"it must return {len(expected)} values, not {len(value)}"
-        pairs = enumerate(zip(value, expected, strict=True), start=1)
-        differences = [(number, _difference(v, e, rtol)) for number, (v, e) in pairs]
-        return next((f"{_which(number, value)}: {text}" for number, text in differences if text), "")
-    if isinstance(expected, str) or isinstance(value, (str, tuple)):
-        return "" if value == expected else f"it must be {_shown(expected)}"
-    return _number_difference(value, expected, rtol)
-
-
-def _which(number, values):
-    """Name one of several values; an array, which _shown leaves out among others, with its entries."""
-    value = values[number - 1]
-    return f"value number {number}, {_shown(value)}" if np.ndim(value) else f"value number {number}"
-
-
-def _number_difference(value, expected, rtol):
-    shape, wanted = np.shape(value), np.shape(expected)
-    if shape != wanted:
-        return f"it has shape {shape} and must " + (f"have shape {wanted}" if wanted else "be a single number")
-    if np.isnan(value).any() and not np.isnan(expected).any():
-        return f"it holds NaN and must be {_shown(expected)}"
-    if np.allclose(value, expected, rtol=rtol, atol=0, equal_nan=True):
-        return ""
-    return f"it must be {_shown(expected)}"
-
-
-def _explain(question, cases, outcomes, judged):
-    """Say what is wrong at the first case that fails, by the name of the mistake where it is a known one."""
-    first = next(number for number, wrong in enumerate(judged) if wrong)
-    case, outcome = cases[first], outcomes[first]
-    if outcome.problem:
-        return _explain_problem(question, case, outcome.problem)
-    if question.judge:
-        hint = f" {case.hint}" if case.hint else ""
-        return f"{judged[first]}{hint} Seen at: {_call_text(question, case)}."
-    expected = question.oracle(*case.arguments)
-    text = f"{_call_text(question, case)} gives {_shown(outcome.value)}; {judged[first]}."
-    named = _named_mistake(question, cases, outcomes) or _named_symptom(question, case, outcome.value, expected)
-    if named:
-        return f"{named} Seen at: {text}"
-    if outcome.integers and not np.all(np.asarray(expected) % 1 == 0):
-        return f"It returns whole numbers: does // or an integer array round on the way? Seen at: {text}"
-    return f"{case.hint} Seen at: {text}" if case.hint else text
-
-
-def _explain_problem(question, case, problem):
-    """Say why a call gave nothing to compare, and what is behind it where that is known."""
-    about = f"Your function {problem}"
-    if "not answered yet" in about:
-        return f"{about}."
-    known = [message for words, message in question.problems if words in problem] or [case.hint]
-    return " ".join(filter(None, [known[0], f"{about}; the call was {_call_text(question, case)}."]))
-
-
-def _named_mistake(question, cases, outcomes):
-    """Return the message of the known mistake that gives just what this answer gives, on every case."""
-    for mistake in question.mistakes:
-        tried = [_call(question, mistake.answer, case) for case in cases]
-        if all(_alike(question, *pair) for pair in zip(outcomes, tried, strict=True)):
-            return mistake.message
-    return ""
-
-
-def _alike(question, outcome, wrong):
-    """Whether a call gave what a known mistake gives."""
-    if outcome.problem or outcome.refused or wrong.problem:
-        return False
-    return _difference(outcome.value, wrong.value, question.rtol) == ""
-
-
-def _named_symptom(question, case, value, expected):
-    """Return the message of the first symptom that a wrong value shows."""
-    if _form(value) != _form(expected):
-        return ""
-    found = (symptom for symptom in question.symptoms if symptom.shows(value, expected, *case.arguments))
-    return next((symptom.message for symptom in found), "")
-
-
-def _form(value):
-    """Return the shapes of a plain value's parts; strings are alike."""
-    if isinstance(value, tuple):
-        return [_form(part) for part in value]
-    return str if isinstance(value, str) else np.shape(value)
-
-
-def _call_text(question, case):
-    return f"{question.name}({case.shown or ', '.join(map(_shown, case.arguments))})"
-
-
-def _shown(value):
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return f"({', '.join(f'array of shape {np.shape(v)}' if np.ndim(v) else _shown(v) for v in value)})"
-    if isinstance(value, np.ndarray):
-        return np.array2string(value, precision=4, threshold=6, separator=", ").replace("\n", "")
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def add_hidden(result, answer, cases):
@@ -244,10 +108,8 @@ def add_hidden(result, answer, cases):
 def _count_hidden(question, answer, cases):
     if not takes(answer, len(cases[0].arguments)):
         return 0
-    outcomes = [_call(question, answer, case, question.refused) for case in cases]
-    if any(outcome.refused for outcome in outcomes):
-        return 0
-    return [_judged(question, *pair) for pair in zip(cases, outcomes, strict=True)].count("")
+    key = AnswerKey(question, cases)
+    return key.count(key.outcomes(answer, question.refused))
 
 
 def run_hidden(slug, functions, seed=0):
