@@ -16,6 +16,7 @@ from torch import nn
 
 from gradcourse.training import Trained
 
+_PARTS = (str, tuple, np.ndarray, torch.Tensor, type(None))  # a list of these is a tuple, of numbers an array
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -24,7 +25,7 @@ class Outcome:
     """What one call gave.
 
     Attributes:
-        value: the returned value as plain numbers: floats, float64 arrays, strings, tuples of these.
+        value: the returned value as plain numbers: floats, float64 arrays, strings, tuples of these and of None.
         problem: why there is no value that can be compared; empty if there is one.
         exception: name of the exception's type, if the call raised.
         integers: whether numbers came back as integers.
@@ -133,22 +134,26 @@ def _told(error, function):
 
 
 def plain(value):
-    """Turn a returned value into plain floats, float64 arrays, strings and tuples of these.
+    """Turn a returned value into plain floats, float64 arrays, strings and tuples of these and of None.
 
     Raises:
         ValueError: for what can't be compared; the message continues "your function ...".
     """
     if value is None:
         raise ValueError("returned None: does it end with return?")
-    if isinstance(value, str):
-        return value.strip().lower()
+    return _plain_part(value)
+
+
+def _plain_part(value):
+    if value is None or isinstance(value, str):
+        return value and value.strip().lower()
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().resolve_conj()
         value = value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
     if isinstance(value, tuple):
-        return tuple(plain(item) for item in value)
-    if isinstance(value, list) and any(isinstance(item, (str, tuple, np.ndarray, torch.Tensor)) for item in value):
-        return tuple(plain(item) for item in value)
+        return tuple(map(_plain_part, value))
+    if isinstance(value, list) and any(isinstance(item, _PARTS) for item in value):
+        return tuple(map(_plain_part, value))
     return _plain_array(value)
 
 

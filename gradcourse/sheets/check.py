@@ -15,6 +15,7 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "03": "sigmoid_tanh_vanishing",
     "04": "activations",
     "05": "initialization",
+    "06": "clipping",
 }
 
 
@@ -120,8 +121,8 @@ def _difference(value, expected, rtol):
         pairs = enumerate(zip(value, expected, strict=True), start=1)
         differences = [(number, _difference(v, e, rtol)) for number, (v, e) in pairs]
         return next((f"{_which(number, value)}: {text}" for number, text in differences if text), "")
-    if isinstance(expected, str) or isinstance(value, (str, tuple)):
-        return "" if value == expected else f"it must be {_shown(expected)}"
+    if expected is None or value is None or isinstance(expected, str) or isinstance(value, (str, tuple)):
+        return "" if type(value) is type(expected) and value == expected else f"it must be {_shown(expected)}"
     return _number_difference(value, expected, rtol)
 
 
@@ -195,10 +196,10 @@ def _named_symptom(question, case, value, expected):
 
 
 def _form(value):
-    """Return the shapes of a plain value's parts; strings are alike."""
+    """Return the shapes of a plain value's parts; strings are alike, and so are Nones."""
     if isinstance(value, tuple):
         return [_form(part) for part in value]
-    return str if isinstance(value, str) else np.shape(value)
+    return type(value) if value is None or isinstance(value, str) else np.shape(value)
 
 
 def _call_text(question, case):
