@@ -16,6 +16,7 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "04": "activations",
     "05": "initialization",
     "06": "clipping",
+    "07": "batchnorm",
 }
 
 
