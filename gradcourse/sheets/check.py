@@ -15,6 +15,7 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "03": "sigmoid_tanh_vanishing",
     "04": "activations",
     "05": "initialization",
+    "08": "residual",
 }
 
 
