@@ -17,6 +17,7 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "05": "initialization",
     "06": "clipping",
     "07": "batchnorm",
+    "08": "residual",
 }
 
 
