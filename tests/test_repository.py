@@ -366,7 +366,7 @@ def bibliography(text):
 def test_reference_has_its_fields_and_its_key(key):
     fields = bibliography(read("references.bib"))[key]
     assert {"author", "title", "year"} <= fields.keys()
-    family = fields["author"].split(",")[0].lower()
+    family = fields["author"].split(",")[0].lower().replace(" ", "")
     assert re.fullmatch(re.escape(family + fields["year"]) + "[a-z]?", key)
 
 

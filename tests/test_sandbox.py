@@ -268,7 +268,7 @@ def test_scratch_is_emptied_however_deep_and_closed(tmp_path, monkeypatch):
     (tmp_path / "closed").chmod(0)
     before = os.getcwd()
     os.chdir(tmp_path)
-    for _ in range(3000):
+    for _ in range(1200):
         os.mkdir("d")
         os.chdir("d")
     os.chdir(before)

@@ -106,7 +106,7 @@ ax = gc.plot_surface(lambda a, b: a**2 / 2 + 6 * b**2, paths)
 """,
     ),
     "plot_cures": (
-        "Which cure helps which disease, judged by all seeds: three ways for a gradient to vanish, and what is advised.",
+        "Which cure helps which disease, judged by all seeds: three vanishing gradients, and what is advised.",
         """
 names = ("sigmoid, depth 10", "tanh, weights x .01", "dead ReLU")
 runs = gc.clinic.matrix([0, 1], diseases={name: gc.clinic.DISEASES[name] for name in names}, steps=[150])

@@ -16,6 +16,9 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "03": "sigmoid_tanh_vanishing",
     "04": "activations",
     "05": "initialization",
+    "06": "clipping",
+    "07": "batchnorm",
+    "08": "residual",
 }
 
 
