@@ -1,6 +1,7 @@
 """The checks: right answers pass however they are written, wrong ones are rejected with the message that names them."""
 
 import importlib
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -308,3 +309,16 @@ def test_question_with_many_right_answers_is_judged_and_says_what_is_wrong(answe
     result = key.result(key.outcomes(answer))
     assert words in result.message
     assert result.passed == ("right" in words)
+
+
+def test_every_case_of_the_lsuv_question_can_be_answered():
+    """A network that is dead for all inputs would have no answer; narrow random ones often are."""
+    path = SOLUTIONS / "05_initialization" / "hidden.py"
+    spec = importlib.util.spec_from_file_location("hidden_05", path)
+    hidden = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hidden)
+    question = questions("05")["05-q4"]
+    for seed in range(60):
+        for case in hidden.cases(np.random.default_rng(seed)):
+            if case.question == question.id:
+                assert all(np.isfinite(weight).all() for weight in question.oracle(*case.arguments)), (seed, case.shown)

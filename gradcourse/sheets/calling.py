@@ -53,7 +53,7 @@ def call(function, arguments, refused=(), in_place=False, read=None):
     given = copy.deepcopy(arguments)
     calls = []
     try:
-        with _quiet(), _noting_calls(refused, calls):
+        with quiet(), _noting_calls(refused, calls):
             value = function(*given)
     except KeyboardInterrupt:
         raise
@@ -85,7 +85,7 @@ def takes(function, count):
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Keep standard error empty (nbgrader gives 0 points for it) and warnings unseen."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

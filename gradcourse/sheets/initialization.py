@@ -308,8 +308,11 @@ def stack(sizes, rng, scale=1.0):
 def lsuv_case(sizes, images, rng, scale=1.0):
     """Make a case of question 4; its inputs have a mean, so that a standard deviation is not a root mean square."""
     x = torch.from_numpy(rng.normal(0.7, 1.0, size=(images, sizes[0])))
+    model = stack(sizes, rng, scale)
+    while any(np.std(z) == 0 for z in _pre_activations(model, x)):  # narrow layers can be dead: no scale mends that
+        model = stack(sizes, rng, scale)
     shown = f"linear layers {' -> '.join(map(str, sizes))} with ReLU, {images} inputs"
-    return Case("05-q4", (stack(sizes, rng, scale), x), shown)
+    return Case("05-q4", (model, x), shown)
 
 
 def _lsuv_cases():

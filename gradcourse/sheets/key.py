@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcourse.sheets.calling import call, data
+from gradcourse.sheets.calling import call, data, quiet
 from gradcourse.sheets.question import Result
 
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError)  # what a judge meets in a value of another form
@@ -26,7 +26,8 @@ class AnswerKey:
     def expected(self):
         """What the oracle gives on each case; None where many values are right."""
         oracle = self.question.oracle
-        return [oracle(*case.arguments) if oracle else None for case in self.cases]
+        with quiet():
+            return [oracle(*case.arguments) if oracle else None for case in self.cases]
 
     def outcomes(self, answer, refused=()):
         """Call an answer on each case and return the Outcomes."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 
-from gradcourse.grading.sandbox import files
+from gradcourse.grading.sandbox import files, inside
 from gradcourse.grading.sandbox.running import WORKER, Running, Sandbox, SandboxError, environment, python
 from gradcourse.grading.sandbox.scratch import Scratch
 
@@ -34,8 +34,8 @@ class Container(Sandbox):
         home = Scratch()  # closed to others, who could connect
         channel = home.path / "channel"
         channel.mkdir(mode=0o755)
-        inside = python(module, f"{_CHANNEL}/worker", program, _SCRATCH)
-        command = [engine, "run", *_options(name, channel), _IMAGE, *inside]
+        command = python(module, f"{_CHANNEL}/worker", program, _SCRATCH)
+        command = [engine, "run", *_options(name, channel), _IMAGE, *command]
         return _started(command, channel / "worker", home, (engine, "rm", "--force", name))
 
 
@@ -71,7 +71,9 @@ def _make_image(engine):
 def _options(name, channel):
     options = ["--rm", "--name", name, "--network", "none", "--ipc", "private", "--read-only", "--user", _NOBODY]
     options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", "label=disable"]
-    options += ["--pids-limit", "512", "--tmpfs", f"{_SCRATCH}:rw,mode=1777,size={_MOST_SCRATCH}"]
+    options += ["--ulimit", f"nofile={inside.MOST_FILES}:{inside.MOST_FILES}", "--ulimit", "nproc=1024:1024"]
+    options += ["--pids-limit", "512"]
+    options += ["--tmpfs", f"{_SCRATCH}:rw,mode=1777,size={_MOST_SCRATCH}"]
     options += ["--workdir", "/", "--log-driver", "none", "--attach", "stderr"]
     whole, _ = files.split(files.outside_package(), files.PACKAGE)
     for path in (*whole, *files.of_package(), *files.executables()):
