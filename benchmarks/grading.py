@@ -1,4 +1,4 @@
-"""What grading costs: `gradcourse grade` with its sandbox beside `nbgrader autograde`, on the same notebooks in one run.
+"""What grading costs: `gradcourse grade` with its sandbox beside `nbgrader autograde`, on the same notebooks.
 
     python benchmarks/grading.py             20 submissions of sheet 03 by both, one process each
     python benchmarks/grading.py --class N   N submissions, with one and with two jobs (1000)

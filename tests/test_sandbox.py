@@ -83,6 +83,11 @@ def test_nothing_of_the_environment_is_inside(running):
     }
 
 
+def test_there_is_no_proc(running):
+    assert "/proc" in probe.attempt(running, "import os\nos.listdir('/proc')").ended
+    assert "/proc" in probe.attempt(running, "open('/proc/self/maps')").ended
+
+
 def test_of_the_package_all_but_the_answers_can_be_read(running):
     sheets = {path.name.partition("_")[2] for path in (REPOSITORY / "solutions").iterdir() if path.is_dir()}
     answers = {f"sheets/{name}.py" for name in sheets}

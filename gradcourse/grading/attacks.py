@@ -97,10 +97,10 @@ ATTACKS = (
     Attack(
         "look at other processes",
         "import glob\n"
-        "lines = []\n"
-        "for path in glob.glob('/proc/[0-9]*/cmdline') + ['/proc/self/maps', '/proc/version']:\n"
-        "    try:\n        lines.append(open(path, errors='replace').read())\n    except OSError:\n        pass\n"
-        "got = lines",
+        "got = []\n"
+        "for path in glob.glob('/proc/[0-9]*/cmdline'):\n"
+        "    try:\n        got += [path] if bait['word'] in open(path, errors='replace').read() else []\n"
+        "    except OSError:\n        pass\n",
     ),
     Attack(
         "use file descriptors that were left open",

@@ -30,7 +30,7 @@ class Bait:
         os.chmod(self._folder, 0o777)  # the sandbox must hold where modes of files do not
         self._before = self._lay_out()
         os.environ["GRADCOURSE_BAIT"] = self._word
-        self._process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+        self._process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", self._word])
         self.told = {
             "word": self._word,
             "folder": str(self._folder),
@@ -128,5 +128,5 @@ def _private():
     package = Path(__file__).resolve().parents[1]
     course = package.parent
     found = [*_answers(), *course.glob("solutions/*/*"), *course.glob("tests/*.py"), course / ".git" / "HEAD"]
-    found += [Path("/etc/passwd"), Path("/etc/hostname"), *Path.home().glob(".bash*"), *Path.home().glob(".ssh/*")]
+    found += [*Path.home().glob(".bash*"), *Path.home().glob(".ssh/*")]
     return [path for path in found if path.is_file()]

@@ -35,7 +35,7 @@ class Container(Sandbox):
         channel = home.path / "channel"
         channel.mkdir(mode=0o755)
         command = python(module, f"{_CHANNEL}/worker", program, _SCRATCH)
-        command = [engine, "run", *_options(name, channel), _IMAGE, *command]
+        command = [engine, "run", *_options(engine, name, channel), _IMAGE, *command]
         return _started(command, channel / "worker", home, (engine, "rm", "--force", name))
 
 
@@ -68,12 +68,15 @@ def _make_image(engine):
         raise SandboxError(f"{engine} can't import an empty image: {made.stderr.decode(errors='replace').strip()}")
 
 
-def _options(name, channel):
-    options = ["--rm", "--name", name, "--network", "none", "--ipc", "private", "--read-only", "--user", _NOBODY]
+def _options(engine, name, channel):
+    """Return the options that close a container: what it could write to outlives a submission."""
+    options = ["--rm", "--name", name, "--network", "none", "--ipc", "none", "--read-only", "--user", _NOBODY]
     options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", "label=disable"]
     options += ["--ulimit", f"nofile={inside.MOST_FILES}:{inside.MOST_FILES}", "--ulimit", "nproc=1024:1024"]
     options += ["--pids-limit", "512"]
     options += ["--tmpfs", f"{_SCRATCH}:rw,mode=1777,size={_MOST_SCRATCH}"]
+    if os.path.basename(engine) == "podman":  # it has folders that can be written to in a read-only container
+        options += ["--read-only-tmpfs=false"]
     options += ["--workdir", "/", "--log-driver", "none", "--attach", "stderr"]
     whole, _ = files.split(files.outside_package(), files.PACKAGE)
     for path in (*whole, *files.of_package(), *files.executables()):
