@@ -71,7 +71,8 @@ def test_every_attack_is_contained_for_a_plain_user(name):
 
 def _by_another_user(command):
     needed = {sys.prefix, sys.base_prefix, str(REPOSITORY)}
-    in_home = [path for path in sorted(needed) if path.startswith("/root/")]
+    home = os.path.expanduser("~root")
+    in_home = [path for path in sorted(needed) if path.startswith(f"{home}/")]
     user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     script = (OPEN_HOME if in_home else "") + f"cd {shlex.quote(str(REPOSITORY))}\nexec {shlex.join([*user, *command])}"
     return ["unshare", "-m", "bash", "-c", script, "bash", *in_home]

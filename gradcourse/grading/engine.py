@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.util import Finalize
 from threading import Lock
 
 from gradcourse.grading.child import Child, Ended, Limits
@@ -85,7 +86,8 @@ def grade_one(settings, submission):
     """Grade one submission with this process' own Grader, which stays for the next: for pools and clusters."""
     with _one_at_a_time:
         if settings not in _graders:
-            _graders[settings] = Grader(settings)
+            grader = _graders[settings] = Grader(settings)
+            Finalize(grader, grader.close, exitpriority=1)  # atexit is not for a pool's processes
         return _graders[settings].grade(submission)
 
 

@@ -5,6 +5,7 @@ import copy
 import inspect
 import io
 import sys
+import threading
 import traceback
 import warnings
 from dataclasses import dataclass, fields, is_dataclass
@@ -17,7 +18,8 @@ from torch import nn
 from gradcourse.training import Trained
 
 _PARTS = (str, tuple, np.ndarray, torch.Tensor, type(None))  # a list of these is a tuple, of numbers an array
-_set_profile = sys.setprofile  # a grader takes the name away from the code that it runs
+_set_profile = sys.setprofile  # a grader takes these names away from the code that it runs
+_set_profile_of_threads = getattr(threading, "setprofile_all_threads", threading.setprofile)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -107,11 +109,13 @@ def _noting_calls(names, calls):
         elif event == "c_call" and any(argument is target for target in targets):
             calls.append(targets[argument])
 
-    previous = sys.getprofile()
+    previous, of_threads = sys.getprofile(), threading.getprofile()
+    _set_profile_of_threads(profile)
     _set_profile(profile)
     try:
         yield
     finally:
+        _set_profile_of_threads(of_threads)
         _set_profile(previous)
 
 
