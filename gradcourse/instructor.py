@@ -135,7 +135,7 @@ def _grade(arguments):
     secret = secret_of(arguments.output, arguments.seed)
     course = arguments.course and str(arguments.course.resolve())
     settings = Settings(arguments.slug, secret, arguments.sandbox, course, limits)
-    whole = run(
+    whole, sandboxes = run(
         settings,
         arguments.submitted,
         arguments.output,
@@ -146,6 +146,7 @@ def _grade(arguments):
         resume=arguments.resume,
         lessons_at=arguments.lessons,
     )
+    print(f"sandbox: {', '.join(sorted(sandboxes)) or 'none was needed'}")
     if not whole:
         print(f"gradcourse: stopped; the same command with --resume goes on. {arguments.output} holds what was done")
         return 130

@@ -42,7 +42,7 @@ def run(
         show: whether to show progress.
 
     Returns:
-        Whether all were graded; False after Ctrl-C, with the report of those that were.
+        Whether all were graded, False after Ctrl-C, with the report of those that were; and the sandboxes they ran in.
 
     Raises:
         ReportError: for what the instructor can put right, in one line.
@@ -52,16 +52,18 @@ def run(
         print(f"note: {note}", file=sys.stderr)
     done = _done(folder, settings) if resume else set()
     left = [submission for submission in chosen if submission.student not in done]
+    sandboxes = set()
     records = _on_cluster(settings, left, dask) if dask else grade(settings, left, jobs)
     try:
         with closing(records):
             for record in _with_progress(records, len(chosen), len(chosen) - len(left), show):
                 report.add(folder, record, lessons_at)
+                sandboxes.add(record["extra_data"]["sandbox"])
+        whole = True
     except KeyboardInterrupt:
-        report.summarize(folder)
-        return False
+        whole = False
     report.summarize(folder)
-    return True
+    return whole, sandboxes
 
 
 def secret_of(folder, seed=None):

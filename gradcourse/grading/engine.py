@@ -103,6 +103,7 @@ class Grader:
         self.sheet = Sheet(settings.slug, settings.secret, settings.course)
         self.sandbox = open_sandbox(settings.sandbox)
         self._running = None
+        self._start()
 
     def __enter__(self):
         return self
