@@ -22,7 +22,7 @@ from gradcourse.training import (
 )
 
 _LABELS = ("true", "shuffled")
-_KEPT = 64  # trainings that are not done again
+_KEPT = 128  # trainings that are not done again
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,8 @@ def data(value):
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Trained):
+        if not isinstance(value.state, dict):
+            raise ValueError(f"returned a Trained whose state is a {type(value.state).__name__}, not a dict of arrays")
         return Trained(value.config, {str(name): np.array(array) for name, array in value.state.items()})
     if isinstance(value, dict):
         return {str(name): data(part) for name, part in value.items()}
@@ -183,6 +185,8 @@ def data(value):
 
 
 def _plain_array(value):
+    if isinstance(value, nn.Module):  # a Sequential would be read as a list of its modules
+        raise ValueError(f"returned a {type(value).__name__}, which is not a number or an array of numbers")
     try:
         array = np.asarray(value)
     except ValueError:

@@ -19,6 +19,8 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "06": "clipping",
     "07": "batchnorm",
     "08": "residual",
+    "09": "optimizers",
+    "10": "clinic",
 }
 
 

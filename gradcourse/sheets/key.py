@@ -48,7 +48,8 @@ class AnswerKey:
         if question.judge is None:
             return difference(outcome.value, self.expected[number], question.rtol)
         try:
-            return question.judge(outcome.value, *self.cases[number].arguments)
+            case = self.cases[number]
+            return question.judge(outcome.value, *case.arguments, *case.known)
         except _UNFIT as error:
             return (
                 f"It must return {question.returns}; with what it returned there was: {' '.join(str(error).split())}."

@@ -13,12 +13,14 @@ class Case:
         arguments: what the answer is called with; functions, numbers, arrays, lists of arrays, Traces.
         shown: how the arguments read in a message; empty: their repr.
         hint: what is special about this case, told where it is the first to fail by a mistake without a name.
+        known: what the question's judge is told besides the arguments, and the answer is not.
     """
 
     question: str
     arguments: tuple
     shown: str = ""
     hint: str = ""
+    known: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ class Question:
             values are right.
         cases: a function that makes the visible cases anew.
         mistakes: known wrong answers, the likeliest first.
-        judge: in place of the oracle, called as ``judge(value, *arguments)`` with the returned value as plain data
-            (see gradcourse.sheets.calling.data): what is wrong with it, for the learner; empty if it is right. It may
-            raise for a value of another form.
+        judge: in place of the oracle, called as ``judge(value, *arguments, *known)`` with the returned value as plain
+            data (see gradcourse.sheets.calling.data) and what the Case knows: what is wrong with it, for the learner;
+            empty if it is right. It may raise for a value of another form.
         symptoms: looked for where no known mistake gives just what the answer gives, the likeliest first.
         problems: pairs (words in an exception's text, message that explains them).
         refused: dotted names of functions that would answer the question for the learner.
