@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "diagnosis": {"recording", "theory", "training"},
     "predictions": set(),
     "explorer": {"diagnosis", "plots", "predictions", "recording", "sweeps", "theory", "training"},
-    "sheets": {"data", "models", "recording", "theory", "training"},  # questions about traces need them measured
+    # Questions about traces need them measured; those about optimizers have one as their oracle.
+    "sheets": {"data", "models", "optimizers", "recording", "theory", "training"},
     "authoring": set(),
     "grading": {"sheets"},
     "workspace": {"machine"},

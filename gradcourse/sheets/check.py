@@ -15,6 +15,7 @@ _SHEETS = {  # number in the questions' ids -> module of this package
     "03": "sigmoid_tanh_vanishing",
     "04": "activations",
     "05": "initialization",
+    "09": "optimizers",
 }
 
 
@@ -109,9 +110,22 @@ def _difference(value, expected, rtol):
         pairs = enumerate(zip(value, expected, strict=True), start=1)
         differences = [(number, _difference(v, e, rtol)) for number, (v, e) in pairs]
         return next((f"{_which(number, value)}: {text}" for number, text in differences if text), "")
+    if isinstance(value, tuple) and isinstance(expected, np.ndarray):
+        value = _stacked(value)
     if isinstance(expected, str) or isinstance(value, (str, tuple)):
-        return "" if value == expected else f"it must be {_shown(expected)}"
+        same = isinstance(value, str) and isinstance(expected, str) and value == expected
+        return "" if same else f"it must be {_wanted(expected)}"
     return _number_difference(value, expected, rtol)
+
+
+def _stacked(values):
+    """Return a list of rows as the array that they make; as they are, where they make none."""
+    alike = len({np.shape(value) for value in values}) == 1 and not any(isinstance(v, (str, tuple)) for v in values)
+    return np.stack(values) if alike else values
+
+
+def _wanted(expected):
+    return f"an array of shape {expected.shape}" if isinstance(expected, np.ndarray) else _shown(expected)
 
 
 def _which(number, values):
