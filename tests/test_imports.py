@@ -37,14 +37,8 @@ MAY_IMPORT = {
     "clinic": {"models", "optimizers", "recording", "sweeps", "training"},
     "predictions": set(),
     "explorer": {"diagnosis", "plots", "predictions", "recording", "sweeps", "theory", "training"},
-    "sheets": {
-        "clinic",
-        "data",
-        "models",
-        "recording",
-        "theory",
-        "training",
-    },  # questions about traces need them measured
+    # Questions about traces need them measured; those about optimizers have one as their oracle.
+    "sheets": {"clinic", "data", "models", "optimizers", "recording", "theory", "training"},
     "authoring": set(),
     "grading": {"sheets", "training"},  # a network that was handed in is evaluated anew
     "workspace": {"machine"},

@@ -206,6 +206,15 @@ def test_a_tensor_that_requires_grad_is_taken():
     assert gc.check("03-q1", answer).passed
 
 
+def test_rows_in_a_list_are_an_array_and_what_is_none_is_told():
+    from wrong_answers.optimizers import loop_in_numpy as rows
+
+    assert gc.check("09-q1", lambda *given: list(rows(*given))).passed
+    assert gc.check("09-q1", lambda *given: [torch.tensor(row) for row in rows(*given)]).passed
+    for other in ("word", [np.zeros(2), np.zeros(3)], (np.zeros(3), "word")):
+        assert "it must be an array of shape (6, 3)" in gc.check("09-q1", lambda *given, other=other: other).message
+
+
 def test_changing_an_argument_in_place_is_named_and_harms_no_other_case():
     def answer(batches, weight, bias):
         right = bank.by_concatenation(batches, weight, bias)

@@ -155,9 +155,22 @@ def difference(value, expected, rtol):
         pairs = enumerate(zip(value, expected, strict=True), start=1)
         differences = [(number, difference(v, e, rtol)) for number, (v, e) in pairs]
         return next((f"{_which(number, value)}: {text}" for number, text in differences if text), "")
+    if isinstance(value, tuple) and isinstance(expected, np.ndarray):
+        value = _stacked(value)
     if expected is None or value is None or isinstance(expected, str) or isinstance(value, (str, tuple)):
-        return "" if type(value) is type(expected) and value == expected else f"it must be {shown(expected)}"
+        same = type(value) is type(expected) and value == expected
+        return "" if same else f"it must be {_wanted(expected)}"
     return _number_difference(value, expected, rtol)
+
+
+def _stacked(values):
+    """Return a list of rows as the array that they make; as they are, where they make none."""
+    alike = len({np.shape(value) for value in values}) == 1 and all(np.ndim(v) or isinstance(v, float) for v in values)
+    return np.stack(values) if alike else values
+
+
+def _wanted(expected):
+    return f"an array of shape {expected.shape}" if isinstance(expected, np.ndarray) else shown(expected)
 
 
 def _which(number, values):
