@@ -156,7 +156,7 @@ def test_running_statistics_hold_the_share_that_the_count_of_batches_says():
 
 CURE_ALL = {
     "sigmoid, depth 10": ("other activation", "other activation, He", "BatchNorm", "scaled skips"),
-    "tanh, weights x .01": ("fitting init", "LSUV", "BatchNorm", "LayerNorm", "scaled skips"),
+    "tanh, std .01": ("fitting init", "LSUV", "BatchNorm", "LayerNorm", "scaled skips"),
     "ReLU, torch's own init": ("fitting init", "LSUV", "BatchNorm", "LayerNorm", "scaled skips", "Adam"),
     "ReLU, He weights x 2": ("fitting init", "LSUV", "BatchNorm", "LayerNorm", "scaled skips"),
     "skips without scale": ("LSUV", "BatchNorm", "LayerNorm", "scaled skips"),
@@ -167,7 +167,7 @@ CURE_ALL = {
 NO_CURE = ("clip weights .1", "rate / 10", "rate x 10", "rate decay")  # in any row
 NO_CURE_HERE = {
     "sigmoid, depth 10": ("fitting init", "LSUV", "LayerNorm", "clip norm 1", "Adam"),
-    "tanh, weights x .01": ("other activation", "clip norm 1", "Adam"),
+    "tanh, std .01": ("other activation", "clip norm 1", "Adam"),
     "ReLU, torch's own init": ("other activation", "clip norm 1"),
     "ReLU, He weights x 2": ("other activation",),
     "skips without scale": ("fitting init", "other activation", "other activation, He", "clip norm 1", "Adam"),

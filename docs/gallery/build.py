@@ -108,7 +108,7 @@ ax = gc.plot_surface(lambda a, b: a**2 / 2 + 6 * b**2, paths)
     "plot_cures": (
         "Which cure helps which disease, judged by all seeds: three vanishing gradients, and what is advised.",
         """
-names = ("sigmoid, depth 10", "tanh, weights x .01", "dead ReLU")
+names = ("sigmoid, depth 10", "tanh, std .01", "dead ReLU")
 runs = gc.clinic.matrix([0, 1], diseases={name: gc.clinic.DISEASES[name] for name in names}, steps=[150])
 ax = gc.plot_cures(runs)
 """,

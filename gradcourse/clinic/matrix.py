@@ -21,7 +21,7 @@ def _by_data(config):
 
 DISEASES = {
     "sigmoid, depth 10": {"activation": "sigmoid", "depth": 10},
-    "tanh, weights x .01": {"activation": "tanh", "depth": 6, "init": "normal", "gain": 0.01},
+    "tanh, std .01": {"activation": "tanh", "depth": 6, "init": "normal", "gain": 0.01},
     "ReLU, torch's own init": {"activation": "relu", "depth": 10, "init": "torch"},
     "ReLU, He weights x 2": {"activation": "relu", "depth": 10, "init": "he", "gain": 2.0},
     "skips without scale": {"activation": "relu", "depth": 30, "init": "he", "residual": "add", "steps": 150},

@@ -17,6 +17,8 @@ SECTIONS = {
     "06": (1, 2, 4, 2, 4),
     "07": (3, 3, 4, 2, 5),
     "08": (3, 2, 3, 1),
+    "09": (1, 2, 2, 2, 4, 5, 5),
+    "10": (1, 3, 3, 3),
 }
 """Sheet -> for each question in order the section of its lesson; a question without one leads to the lesson's top."""
 
