@@ -67,7 +67,7 @@ def first_screen(text):
 def test_readme_first_screen_holds_what_a_visitor_needs():
     screen = first_screen(read("README.md"))
     assert re.search(r"!\[[^\]]{80,}\]\(docs/\S+\.png\)", screen), "a figure with alt text"
-    for needed in ("python3 start.py  ", "python3 start.py test", "py start.py", "| Lesson |", "More lessons"):
+    for needed in ("python3 start.py  ", "python3 start.py test", "py start.py", "| Lesson |", "docs/cures"):
         assert needed in screen
 
 
