@@ -112,7 +112,13 @@ _open = {}
 @pytest.fixture(scope="module")
 def grader_of():
     """One Grader for each sheet."""
-    yield lambda slug: _open.setdefault(slug, Grader(Settings(slug, "a third secret")))
+
+    def grader(slug):
+        if slug not in _open:
+            _open[slug] = Grader(Settings(slug, "a third secret"))
+        return _open[slug]
+
+    yield grader
     for grader in _open.values():
         grader.close()
     _open.clear()
