@@ -3,6 +3,7 @@
 nbgrader is installed by pip into a fresh virtual environment; torch and the rest come from the running one.
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -14,6 +15,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from test_sheets import SHEETS
+
+from gradcourse.grading.engine import Settings, grade
+from gradcourse.grading.notebook import Submission
+from gradcourse.sheets import questions
 
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = "03_sigmoid_tanh_vanishing"
@@ -98,24 +104,49 @@ def test_solution_validates(course):
     assert "Success! Your notebook passes all the tests." in course.nbgrader("validate", f"solutions/{SHEET}")
 
 
-def submit(course, student, answers):
-    """Hand in the released sheet with the answer cells replaced."""
-    notebook = nbformat.v4.reads((course.folder / "exercises" / SHEET).read_text(encoding="utf-8"))
+def submit(course, slug, student, answers):
+    """Hand in a released sheet with the answer cells replaced; return the path."""
+    notebook = nbformat.v4.reads((course.folder / "exercises" / slug / f"{slug}.ipynb").read_text(encoding="utf-8"))
     for cell in notebook.cells:
         cell.source = answers.get(cell.id, cell.source)
-    path = course.folder / "submitted" / student / SHEET
+    path = course.folder / "submitted" / student / slug / f"{slug}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(notebook, path)
+    return path
 
 
-def test_autograde_gives_the_solution_all_points_and_the_empty_sheet_none(course):
-    solved = {cell.id: cell.source for cell in cells(ROOT / "solutions" / SHEET) if "BEGIN SOLUTION" in cell.source}
-    submit(course, "solved", solved)
-    submit(course, "empty", {})
-    course.nbgrader("autograde", SLUG)
-    scores = json.loads(course.python("-c", SCORES))
-    points = [cell.metadata.nbgrader.get("points", 0) for cell in cells(ROOT / "exercises" / SHEET) if cell.metadata]
-    assert sum(points) > 0
-    assert scores == {"solved": [sum(points), sum(points)], "empty": [0, sum(points)]}
-    graded = course.folder / "autograded" / "solved" / SHEET
-    assert graded.read_text(encoding="utf-8").count("hidden cases pass") == sum(value > 0 for value in points)
+def answers_of(slug):
+    """The answers of the solution, and the same with a wrong one to the first question."""
+    solved = {
+        cell.id: cell.source
+        for cell in cells(ROOT / "solutions" / slug / f"{slug}.ipynb")
+        if "BEGIN SOLUTION" in cell.source
+    }
+    id, question = next(iter(questions(slug).items()))
+    wrong = next(iter(SHEETS[slug].WRONG[id]))
+    bank = inspect.getsource(SHEETS[slug])
+    return solved, solved | {id: f"{bank}\n\n{question.name} = {wrong.__name__}\n"}
+
+
+@pytest.mark.parametrize("slug", SHEETS)
+def test_autograde_gives_what_the_grader_gives(course, slug):
+    """The same for right and empty sheets; within one case where an answer is partly right."""
+    solved, wrong = answers_of(slug)
+    if slug != SLUG:
+        course.nbgrader("generate_assignment", slug)
+    students = {"solved": solved, "empty": {}, "wrong": wrong}
+    paths = {student: submit(course, slug, student, answers) for student, answers in students.items()}
+    course.nbgrader("autograde", slug)
+    theirs = json.loads(course.python("-c", SCORES.replace(repr(SLUG), repr(slug))))
+    submissions = [Submission(student, path.name, path) for student, path in paths.items()]
+    ours = {record["extra_data"]["student"]: record for record in grade(Settings(slug, "nbgrader"), submissions)}
+    most = sum(question.points for question in questions(slug).values())
+    assert theirs["solved"] == [most, most] == [ours["solved"]["score"]] * 2
+    assert theirs["empty"] == [0, most]
+    assert ours["empty"]["score"] == 0
+    one_case = max(
+        question.points / sum(sum(ours["wrong"]["extra_data"]["cases"][id][kind][1:]) for kind in ("visible", "hidden"))
+        for id, question in questions(slug).items()
+    )
+    assert theirs["wrong"][0] < most
+    assert abs(theirs["wrong"][0] - ours["wrong"]["score"]) <= one_case + 0.02
