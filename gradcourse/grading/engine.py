@@ -7,6 +7,7 @@ import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.util import Finalize
 from threading import Lock
@@ -15,7 +16,7 @@ from gradcourse.grading.child import Child, Ended, Limits
 from gradcourse.grading.notebook import Unreadable, code_cells
 from gradcourse.grading.sandbox import SandboxError, open_sandbox
 from gradcourse.grading.sheet import Sheet
-from gradcourse.grading.worker import READY
+from gradcourse.grading.worker import READY, WITH_TRAINING
 from gradcourse.sheets import Result
 from gradcourse.sheets.calling import Outcome
 
@@ -148,6 +149,13 @@ class Grader:
         """Start the sandbox and wait until its worker has loaded what submissions import."""
         self._running = self.sandbox.start()
         self._running.socket.settimeout(_SECONDS_TO_LOAD)
+        self._await_ready()
+        if any(question.judge for question in self.sheet.questions.values()):
+            self._running.socket.sendall(WITH_TRAINING)
+            self._await_ready()
+        return self._running
+
+    def _await_ready(self):
         try:
             ready = self._running.socket.recv(1)
         except OSError:
@@ -156,7 +164,6 @@ class Grader:
             complaint = self._running.complaint()
             self.close()
             raise SandboxError(f"the worker in the {self.sandbox.name} sandbox did not start: {complaint}")
-        return self._running
 
     def _record(self, submission, results, notes, seconds):
         questions = self.sheet.questions
@@ -192,6 +199,7 @@ class Grader:
         }
 
 
+@cache
 def versions():
     """Return package -> version of what computed."""
     found = {"python": platform.python_version()}

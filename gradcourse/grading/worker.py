@@ -1,10 +1,11 @@
 """The process that holds submissions: preloads torch, and forks a confined child for each. It judges nothing.
 
 ``python -m gradcourse.grading.worker FD``: FD is a Unix stream socket to the grader. "r" with a socket makes a child
-that talks over that socket; "k" ends it, and is answered with "e".
+that talks over that socket; "k" ends it, and is answered with "e". "t" loads what training needs, answered with "y".
 """
 
 import contextlib
+import gc
 import inspect
 import linecache
 import os
@@ -14,11 +15,18 @@ import socket
 import sys
 import threading
 import types
+from importlib import import_module
 
 from gradcourse.grading.sandbox.confine import Limits, confine, empty_scratch
 
-RUN, KILL, ENDED, READY = b"r", b"k", b"e", b"y"
+RUN, KILL, ENDED, READY, WITH_TRAINING = b"r", b"k", b"e", b"y", b"t"
 
+_ALWAYS = (
+    *("IPython.core.inputtransformer2", "cloudpickle", "matplotlib.pyplot"),
+    *(f"gradcourse.{name}" for name in ("clinic", "diagnosis", "models", "plots", "recording", "sheets.calling")),
+    *(f"gradcourse.{name}" for name in ("sweeps", "theory", "training")),
+)
+_FOR_TRAINING = ("torch._dynamo",)  # every torch optimizer imports it; a fork of a process that has it takes longer
 _MOST_WORDS = 400  # of an exception's text
 
 
@@ -29,10 +37,14 @@ def main(control):
         control: the socket to it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the grader decides what ends
-    _preload()
+    _preload(*_ALWAYS)
     control.sendall(READY)
     while True:
         order, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if order == WITH_TRAINING:
+            _preload(*_FOR_TRAINING)
+            control.sendall(READY)
+            continue
         if order != RUN or not descriptors:
             return
         child = os.fork()
@@ -45,29 +57,17 @@ def main(control):
         control.sendall(ENDED)
 
 
-def _preload():
+def _preload(*names):
     """Import what submissions import, so that a fork has it, and compute nothing that starts a thread."""
     import matplotlib
     import torch
 
     matplotlib.use("agg")
-    from importlib import import_module
-
-    for name in ("IPython.core.inputtransformer2", "cloudpickle", "matplotlib.pyplot", "torch._dynamo"):
-        import_module(name)
-    for name in (
-        "clinic",
-        "diagnosis",
-        "models",
-        "plots",
-        "recording",
-        "sheets.calling",
-        "sweeps",
-        "theory",
-        "training",
-    ):
-        import_module(f"gradcourse.{name}")
     torch.set_num_threads(1)
+    for name in names:
+        import_module(name)
+    gc.collect()
+    gc.freeze()  # else each child's collector touches, and so copies, all that was loaded here
 
 
 def _end(child):
