@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from wrong_answers.clinic import CHANGES
 
 import gradcourse as gc
 from gradcourse.clinic import CAUSES, CURES, DISEASES, Script, admit, matrix, ward
@@ -108,21 +109,7 @@ def test_a_patient_does_not_tell_its_cause():
 @pytest.mark.parametrize("cause", CAUSES)
 def test_each_cause_is_failure_and_ends_with_what_acts_on_it(cause):
     """One way to cure each, in the fields that are said to act on it; over seeds: test_claims_clinic."""
-    cure = {
-        "small slopes": {"activation": "relu", "init": "he"},
-        "small weights": {"init": "xavier", "gain": 1.0},
-        "large weights": {"gain": 1.0},
-        "dead units": {"bias": 0.0},
-        "equal weights": {"init": "xavier", "gain": 1.0},
-        "BatchNorm without skips": {"residual": "scaled"},
-        "shuffled labels": {"labels": "true"},
-        "no zero_grad": {"zero_grad": True},
-        "inputs not scaled": {"scaling": "standard"},
-        "stale statistics": {"running_momentum": 0.1},
-        "softmax twice": {"softmax": False},
-        "tiny rate": {"learning_rate": 0.1},
-        "huge rate": {"learning_rate": 0.1},
-    }[cause]
+    cure = CHANGES[cause]
     patient = admit(cause, 0)
     assert set(cure) <= set(CAUSES[cause].acted_on_by)
     assert not patient.trace.test_accuracy > 0.85  # softmax twice is a slow failure

@@ -25,7 +25,6 @@ def run(
     only=(),
     resume=False,
     lessons_at="../notebooks/",
-    show=True,
 ):
     """Grade a folder or zip of submissions into a report.
 
@@ -39,7 +38,6 @@ def run(
         only: students; empty: all.
         resume: whether submissions that the report holds already, graded by the same secret, are left alone.
         lessons_at: where the lessons are, for the links in the feedback.
-        show: whether to show progress.
 
     Returns:
         Whether all were graded, False after Ctrl-C, with the report of those that were; and the sandboxes they ran in.
@@ -56,7 +54,7 @@ def run(
     records = _on_cluster(settings, left, dask) if dask else grade(settings, left, jobs)
     try:
         with closing(records):
-            for record in _with_progress(records, len(chosen), len(chosen) - len(left), show):
+            for record in _with_progress(records, len(chosen), len(chosen) - len(left)):
                 report.add(folder, record, lessons_at)
                 sandboxes.add(record["extra_data"]["sandbox"])
         whole = True
@@ -121,11 +119,11 @@ def _on_cluster(settings, submissions, address):
             yield record
 
 
-def _with_progress(records, total, done, show):
+def _with_progress(records, total, done):
     from tqdm import tqdm
 
     start = time.monotonic()
-    with tqdm(total=total, initial=done, unit="submission", disable=None if show else True, dynamic_ncols=True) as bar:
+    with tqdm(total=total, initial=done, unit="submission", disable=None, dynamic_ncols=True) as bar:
         for count, record in enumerate(records, 1):
             bar.set_postfix_str(f"{60 * count / (time.monotonic() - start):.0f} per minute", refresh=False)
             bar.update()

@@ -242,7 +242,8 @@ class _Work:
         seen = 0 if refused else shown.cases_passed
         message = _message(shown, passed, len(hidden.key.cases), refused)
         total = count + len(hidden.key.cases)
-        counts = _counts(seen, visible, passed, hidden, _mistake(visible.key, outcomes[:count]))
+        mistake = "" if shown.passed else _mistake(visible.key, outcomes[:count])
+        counts = _counts(seen, visible, passed, hidden, mistake)
         return Result(id, seen + passed, total, shown.max_points, message), counts
 
     def _outcomes(self, id, parts):

@@ -105,9 +105,10 @@ class AnswerKey:
 
     def mistake(self, outcomes):
         """Return the message of the mistake that an answer with these Outcomes makes; empty if it is no known one."""
-        wrong = self.wrong(outcomes)
-        first = next((number for number, words in enumerate(wrong) if words), None)
-        if first is None or outcomes[first].problem or outcomes[first].refused or self.question.judge:
+        if self.question.judge:
+            return ""
+        first = next((number for number, words in enumerate(self.wrong(outcomes)) if words), None)
+        if first is None or outcomes[first].problem or outcomes[first].refused:
             return ""
         return self._named(outcomes, first)
 
