@@ -296,9 +296,23 @@ def test_a_scratch_folder_that_grows_too_large_is_seen():
     assert not scratch.path.exists()
 
 
+NESTED_DEEPER_THAN_PYTHON_RECURSES = """
+import os
+from gradcourse.grading.sandbox.scratch import Scratch
+path = Scratch().path
+print(path, flush=True)
+os.chdir(path)
+for _ in range(3000):
+    os.mkdir("d")
+    os.chdir("d")
+os.chmod(path / "d", 0)
+"""
+
+
 def test_what_a_killed_grader_left_is_removed_and_what_others_use_is_not():
-    code = "import os\nfrom gradcourse.grading.sandbox.scratch import Scratch\nprint(Scratch().path, flush=True)\n"
-    killed = subprocess.check_output([sys.executable, "-c", code], encoding="utf-8", cwd=REPOSITORY).strip()
+    command = [sys.executable, "-c", NESTED_DEEPER_THAN_PYTHON_RECURSES]
+    killed = subprocess.check_output(command, encoding="utf-8", cwd=REPOSITORY).strip()
+    assert Path(killed).exists()
     used = Scratch()
     Scratch().remove()
     assert not Path(killed).exists()

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,8 +28,8 @@ class Scratch:
 
     def remove(self):
         """Remove it."""
-        os.close(self._lock)
         _remove(self.path)
+        os.close(self._lock)  # not before: a grader that starts now would remove it at the same time
 
     def is_small(self):
         """Whether it is within its size; what can't be looked at counts as too large."""
@@ -72,9 +71,9 @@ def _remove_stale(home):
 
 
 def _remove(folder):
-    """Remove a folder that a submission has filled, however deep and however closed."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder that a submission has filled, however closed and however deep: shutil's way recurses."""
+    remove = ["rm", "-rf", "--", folder]
+    subprocess.run(remove, check=False, capture_output=True)
     if folder.exists():
-        if os.geteuid() != 0:
-            subprocess.run(["chmod", "-R", "u+rwX", "--", folder], check=False, capture_output=True)
-        subprocess.run(["rm", "-rf", "--", folder], check=False, capture_output=True)
+        subprocess.run(["chmod", "-R", "u+rwX", "--", folder], check=False, capture_output=True)
+        subprocess.run(remove, check=False, capture_output=True)
