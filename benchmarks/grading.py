@@ -142,7 +142,22 @@ def compare_jobs(folder, students, sandbox):
     two = grade(submitted, folder / "report", sandbox, jobs=2)
     for name, (seconds, memory) in (("one job, one core", one), ("two jobs, two cores", two)):
         print(f"  {name:34s} {seconds:9.2f} s {60 * students / seconds:11.0f} per minute {memory:8.0f} MB")
-    print(f"  two jobs are {one[0] / two[0]:.2f} times one")
+    print(
+        f"  two jobs are {one[0] / two[0]:.2f} times one; two loops that share nothing {two_loops_at_once():.2f} times one"
+    )
+
+
+def two_loops_at_once():
+    """How many times one loop's work this machine does with two of them: what two jobs can reach."""
+    loop = [sys.executable, "-c", "for i in range(50_000_000): i * i"]
+    alone, _ = timed(loop)
+    began = time.perf_counter()
+    both = [subprocess.Popen(loop) for _ in range(2)]
+    for one, core in zip(both, sorted(os.sched_getaffinity(0)), strict=False):
+        os.sched_setaffinity(one.pid, {core})
+    for one in both:
+        one.wait()
+    return 2 * alone / (time.perf_counter() - began)
 
 
 def grow(folder, sandbox, counts=(10, 30, 100, 300, 1000, 3000)):

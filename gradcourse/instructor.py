@@ -127,9 +127,8 @@ _TOLD = ("ReportError", "SandboxError", "NoSheet")  # by name: their modules are
 
 @_said_in_one_line
 def _grade(arguments):
-    from gradcourse.grading.child import Limits
     from gradcourse.grading.command import run, secret_of
-    from gradcourse.grading.engine import Settings
+    from gradcourse.grading.jobs import Limits, Settings
 
     limits = Limits(cell=arguments.seconds, call=arguments.seconds)
     secret = secret_of(arguments.output, arguments.seed)

@@ -15,8 +15,8 @@ from test_grading import POINTS, SLUG, cell_of, code, scores, solved
 
 from gradcourse.grading.attacks import ATTACKS, Attack, run_attacks
 from gradcourse.grading.bait import Bait
-from gradcourse.grading.child import Limits
-from gradcourse.grading.engine import Grader, Settings
+from gradcourse.grading.engine import Grader
+from gradcourse.grading.jobs import Limits, Settings
 from gradcourse.grading.notebook import Submission
 from gradcourse.grading.sandbox import bubblewrap, files, landlock, open_sandbox, ruleset, system_calls
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_sheets import SHEETS
 
-from gradcourse.grading.child import Limits
-from gradcourse.grading.engine import Grader, Settings, grade
+from gradcourse.grading.engine import Grader
+from gradcourse.grading.jobs import Limits, Settings, grade
 from gradcourse.grading.notebook import Submission
 from gradcourse.grading.sheet import NoSheet, Sheet
 from gradcourse.sheets import questions

@@ -6,8 +6,8 @@ import random
 import pytest
 from test_grading import SHEETS, solved
 
-from gradcourse.grading.child import Limits
-from gradcourse.grading.engine import Grader, Settings
+from gradcourse.grading.engine import Grader
+from gradcourse.grading.jobs import Limits, Settings
 from gradcourse.grading.notebook import Submission
 
 BATCH = 50

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from test_sheets import SHEETS
 
-from gradcourse.grading.engine import Settings, grade
+from gradcourse.grading.jobs import Settings, grade
 from gradcourse.grading.notebook import Submission
 from gradcourse.sheets import questions
 

@@ -2,26 +2,10 @@
 
 import secrets
 import socket
-from dataclasses import dataclass
 
 from gradcourse.grading import wire
 from gradcourse.grading.worker import KILL, RUN
 from gradcourse.sheets.calling import Outcome, data, plain
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a submission may take.
-
-    Attributes:
-        cell: seconds for one cell.
-        call: seconds for one call of an answer.
-        submission: seconds for all of it.
-    """
-
-    cell: float = 8.0
-    call: float = 8.0
-    submission: float = 120.0
 
 
 class Ended(Exception):

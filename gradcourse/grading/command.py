@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gradcourse.grading import report
-from gradcourse.grading.engine import grade, grade_one
+from gradcourse.grading.jobs import grade, grade_one
 from gradcourse.grading.notebook import find
 from gradcourse.grading.report import ReportError
 

@@ -1,18 +1,11 @@
-"""Grading: submissions in, records out. Judged here, in a process that no submission runs in."""
+"""Grading one submission: judged here, in a process that no submission runs in."""
 
-import hashlib
-import multiprocessing
 import platform
-import signal
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.util import Finalize
-from threading import Lock
 
-from gradcourse.grading.child import Child, Ended, Limits
+from gradcourse.grading.child import Child, Ended
 from gradcourse.grading.notebook import Unreadable, code_cells
 from gradcourse.grading.sandbox import SandboxError, open_sandbox
 from gradcourse.grading.sheet import Sheet
@@ -23,77 +16,6 @@ from gradcourse.sheets.calling import Outcome
 _MOST_RESTARTS = 3  # of a submission whose cells hang or end the process
 _SECONDS_TO_LOAD = 120  # torch, on a machine that is busy
 _PACKAGES = ("gradcourse", "torch", "numpy")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What grading a sheet depends on.
-
-    Attributes:
-        slug: of the sheet.
-        secret: that hidden cases are drawn by.
-        sandbox: name of the backend, or "auto".
-        course: the folder with solutions/ and exercises/; None: the one that this package lies in.
-        limits: how long submissions may take.
-    """
-
-    slug: str
-    secret: str = field(repr=False)
-    sandbox: str = "auto"
-    course: str | None = None
-    limits: Limits = field(default_factory=Limits)
-
-    @property
-    def fingerprint(self):
-        """What tells two secrets apart and does not tell the secret."""
-        return hashlib.sha256(f"fingerprint of {self.secret}".encode()).hexdigest()[:12]
-
-
-def grade(settings, submissions, jobs=1):
-    """Grade submissions.
-
-    Args:
-        settings: the Settings.
-        submissions: Submissions (see notebook.find).
-        jobs: number of processes that grade, each with a sandbox of its own.
-
-    Yields:
-        A record, as it is written as JSON, for each submission as it is done; with several jobs in any order.
-
-    Raises:
-        NoSheet: see Sheet.
-        SandboxError: when there is no sandbox.
-    """
-    submissions = list(submissions)
-    if jobs == 1 or len(submissions) < 2:
-        with Grader(settings) as grader:
-            yield from map(grader.grade, submissions)
-        return
-    context = multiprocessing.get_context("spawn")
-    workers = min(jobs, len(submissions))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_ctrl_c_to_the_grader) as pool:
-        futures = [pool.submit(grade_one, settings, submission) for submission in submissions]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-_graders, _one_at_a_time = {}, Lock()
-
-
-def grade_one(settings, submission):
-    """Grade one submission with this process' own Grader, which stays for the next: for pools and clusters."""
-    with _one_at_a_time:
-        if settings not in _graders:
-            grader = _graders[settings] = Grader(settings)
-            Finalize(grader, grader.close, exitpriority=1)  # atexit is not for a pool's processes
-        return _graders[settings].grade(submission)
-
-
-def _leave_ctrl_c_to_the_grader():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Grader:

@@ -100,7 +100,8 @@ def run(root):
         ReportError: the submission can't be graded for a reason that is not the student's; no results are written then,
             and Gradescope tells the instructor.
     """
-    from gradcourse.grading.engine import Grader, Settings
+    from gradcourse.grading.engine import Grader
+    from gradcourse.grading.jobs import Settings
     from gradcourse.grading.sandbox import SandboxError
 
     root, course = Path(root), Path.cwd()
