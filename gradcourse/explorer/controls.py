@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-_WIDTH = {"width": "auto"}
-_STYLE = {"description_width": "11em"}
+_LOOK = {"style": {"description_width": "14em"}, "layout": {"width": "21em"}}
+_BESIDE_LABELS = {"margin": "2px 0 2px 14.5em"}
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,34 @@ class Slider:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not self.low <= value <= self.high:
             raise ValueError(f"{value!r} is not a number from {self.low:g} to {self.high:g}")
-        return int(round(value)) if isinstance(self.value, int) else float(value)
+        return round(value) if isinstance(self.value, int) else float(value)
 
     def widget(self):
-        """Return a widget with a `value`."""
+        """Return a widget with a `value`, and what is shown of it.
+
+        Beside the slider stands a box with the number: a screen reader reads the box's label, a slider's handle has
+        none, and an exact number can be typed.
+        """
         import ipywidgets
 
-        told = {"value": self.value, "description": self.label, "style": _STYLE, "layout": _WIDTH}
+        whole = isinstance(self.value, int)
+        ends = {"min": self.low, "max": self.high}
+        kind = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
+        box = kind(self.value, **ends, step=None if self.log else self.step, description=self.label, **_LOOK)
+        hand = self._slider(ipywidgets, whole, ends)
+        box.observe(lambda change: setattr(hand, "value", change["new"]), "value")
+        hand.observe(lambda change: setattr(box, "value", self._rounded(change["new"])), "value")
+        return hand, ipywidgets.HBox([box, hand])
+
+    def _slider(self, ipywidgets, whole, ends):
+        told = {"value": self.value, "readout": False, "layout": {"width": "16em"}}
         if self.log:
-            ends = {"min": math.log10(self.low), "max": math.log10(self.high), "base": 10}
-            return ipywidgets.FloatLogSlider(**told, **ends, step=self.step, readout_format=".3g")
-        kind = ipywidgets.IntSlider if isinstance(self.value, int) else ipywidgets.FloatSlider
-        form = {} if isinstance(self.value, int) else {"readout_format": ".3g"}
-        return kind(**told, min=self.low, max=self.high, step=self.step, **form)
+            ends = {name: math.log10(end) for name, end in ends.items()}
+            return ipywidgets.FloatLogSlider(**told, **ends, base=10, step=self.step)
+        return (ipywidgets.IntSlider if whole else ipywidgets.FloatSlider)(**told, **ends, step=self.step)
+
+    def _rounded(self, value):
+        return value if isinstance(value, int) else min(max(float(f"{value:.4g}"), self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -76,11 +91,11 @@ class Menu:
         return value
 
     def widget(self):
-        """Return a widget with a `value`."""
+        """Return a widget with a `value`, and what is shown of it."""
         import ipywidgets
 
-        told = {"description": self.label, "style": _STYLE, "layout": _WIDTH}
-        return ipywidgets.Dropdown(options=list(self.options), value=self.value, **told)
+        hand = ipywidgets.Dropdown(options=list(self.options), value=self.value, description=self.label, **_LOOK)
+        return hand, hand
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,8 @@ class Toggle:
         return bool(value)
 
     def widget(self):
-        """Return a widget with a `value`."""
+        """Return a widget with a `value`, and what is shown of it."""
         import ipywidgets
 
-        return ipywidgets.Checkbox(value=self.value, description=self.label, style=_STYLE, layout=_WIDTH)
+        hand = ipywidgets.Checkbox(value=self.value, description=self.label, indent=False, layout=_BESIDE_LABELS)
+        return hand, hand

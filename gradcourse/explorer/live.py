@@ -1,14 +1,7 @@
 """An explorer: controls beside a picture that follows them."""
 
-import asyncio
 import inspect
-import time
-from html import escape
 from types import SimpleNamespace
-
-_SLICE = 0.02  # seconds that a run computes before sliders are listened to again
-_BETWEEN_PICTURES = 0.1  # seconds, of a run
-_WORDS = '<p role="status" aria-live="polite" style="margin:0;max-width:56em;line-height:1.4">{}</p>'
 
 
 class Explorer:
@@ -98,91 +91,19 @@ class Explorer:
     def __repr__(self):
         return f"{self.name}: {self.picture.words}"
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        """Return the widget, the still picture and the words; the front end takes the first that it knows."""
-        still = {"text/plain": repr(self), "image/svg+xml": self.picture.svg()}
+    def _ipython_display_(self):
+        """Show the widget and its picture; each front end takes what it knows."""
+        from IPython.display import display
+
         try:
-            if self._front is None:
-                self._front = Front(self)
-        except ImportError:
-            return still
-        return still | self._front.box._repr_mimebundle_()
+            from gradcourse.explorer.front import Front
 
+            self._front = self._front or Front(self)
+        except ImportError:  # no ipywidgets
+            display(self.still(), raw=True)
+        else:
+            self._front.display()
 
-class Front:
-    """The widgets of an explorer.
-
-    Attributes:
-        box: all of them.
-    """
-
-    def __init__(self, explorer):
-        import ipywidgets
-
-        self._explorer, self._task, self._follows = explorer, None, False
-        self._hands = {name: control.widget() for name, control in explorer.controls.items()}
-        for name, hand in self._hands.items():
-            hand.value = explorer.values[name]
-            hand.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
-        self._image, self._words = ipywidgets.HTML(), ipywidgets.HTML()
-        self.button = ipywidgets.Button(description="Train", tooltip="Train with the controls as they stand")
-        self._bar = ipywidgets.FloatProgress(max=1.0, description="done", bar_style="info")
-        self.button.on_click(lambda _: self._pressed())
-        run = [ipywidgets.HBox([self.button, self._bar])] if explorer.runs else []
-        heading = ipywidgets.HTML(f"<b>{escape(explorer.name)}</b>")
-        hands = ipywidgets.VBox([heading, *self._hands.values(), *run], layout={"max_width": "34em"})
-        self.box = ipywidgets.VBox([hands, self._image, self._words])
-        self.show(explorer.picture)
-
-    def show(self, picture):
-        """Show a picture and its words."""
-        self._image.value = picture.svg()
-        self._words.value = _WORDS.format(escape(picture.words))
-        self._bar.value = picture.progress
-
-    def follow(self, values):
-        """Stand where the controls were moved to, and draw once."""
-        self._follows = True
-        try:
-            for name, value in values.items():
-                self._hands[name].value = value
-        finally:
-            self._follows = False
-        self._redraw()
-
-    def _moved(self, name, value):
-        self._explorer.values[name] = value
-        if self._task is not None:
-            setattr(self._seen, name, value)
-        if not self._follows:
-            self._redraw()
-
-    def _redraw(self):
-        if not self._explorer.runs:
-            self._explorer.draw()
-
-    def _pressed(self):
-        if self._task is not None:
-            self._task.cancel()
-            return
-        pictures, self._seen = self._explorer.work()
-        self._task = asyncio.ensure_future(self._run(pictures))
-        self.button.description, self.button.tooltip = "Stop", "Stop training"
-
-    async def _run(self, pictures):
-        """Train a slice at a time: in between, sliders are listened to."""
-        try:
-            shown = 0.0
-            picture, went = next(pictures), time.perf_counter()
-            for picture in pictures:
-                now = time.perf_counter()
-                if now - shown > _BETWEEN_PICTURES:
-                    self._explorer.show(picture)
-                    shown = now
-                if now - went > _SLICE:
-                    await asyncio.sleep(0)
-                    went = time.perf_counter()
-            self._explorer.show(picture)
-        finally:
-            self._task = None
-            self.button.description, self.button.tooltip = "Train", "Train with the controls as they stand"
+    def still(self):
+        """Return what stands where nothing can move: MIME type -> picture or words."""
+        return {"text/plain": repr(self), "image/svg+xml": self.picture.svg()}

@@ -1,0 +1,66 @@
+"""Widgets in a notebook that is saved: what stands in their place when nothing can move any more.
+
+A saved notebook keeps no widget. JupyterLab then writes an error in its place and looks at no other form of the same
+output. So the still is an output of its own: hidden while the widget lives, and it hides the widget that is gone.
+Other front ends take from one output what they know.
+"""
+
+import asyncio
+import base64
+import os
+from html import escape
+
+import ipywidgets
+from IPython.display import display, update_display
+
+_UNTIL_RENEWED = 0.5  # seconds after the last change
+_OUTPUT = ".jp-OutputArea-child"
+_HIDE_STILL = f"<style>{_OUTPUT}:has(.gradcourse-live) + {_OUTPUT}:has(.gradcourse-still) {{display: none}}</style>"
+_HIDE_GONE = (
+    f"<style>{_OUTPUT}:has(> .jp-OutputArea-output.jupyter-widgets):has(+ {_OUTPUT} .gradcourse-still)"
+    " {display: none}</style>"
+)
+
+
+class Still:
+    """A widget's place in a notebook."""
+
+    def __init__(self, box, bundle):
+        """Show a widget.
+
+        Args:
+            box: the widget.
+            bundle: function without arguments that returns what stands in its place: MIME type -> "text/plain" and, if
+                there is a picture, "image/svg+xml".
+        """
+        self._bundle, self._handle, self._renewal = bundle, None, None
+        whole = ipywidgets.VBox([ipywidgets.HTML(_HIDE_STILL), box])
+        whole.add_class("gradcourse-live")
+        live = whole._repr_mimebundle_()
+        if "JPY_SESSION_NAME" in os.environ:  # JupyterLab and Notebook, whose pages the styles are made for
+            display(live | {"text/plain": bundle()["text/plain"]}, raw=True)
+            self._handle = display(self._kept(), raw=True, display_id=True)
+        else:
+            display(live | bundle(), raw=True)
+
+    def renew(self):
+        """Have the still show the present state, once nothing has changed for a moment."""
+        if self._handle is None:
+            return
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._renewal = asyncio.get_running_loop().call_later(_UNTIL_RENEWED, self._keep)
+
+    def _keep(self):
+        update_display(self._kept(), raw=True, display_id=self._handle.display_id)
+
+    def _kept(self):
+        bundle = self._bundle()
+        words, svg = escape(bundle["text/plain"]), bundle.get("image/svg+xml")
+        image = (
+            f'<img src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" alt="{words}">'
+            if svg
+            else ""
+        )
+        page = f'{_HIDE_GONE}<div class="gradcourse-still">{image}<p>{words} <i>Run this cell to move it.</i></p></div>'
+        return bundle | {"text/html": page}

@@ -1,0 +1,283 @@
+"""The mechanism of explorers: pictures, controls, what moves and what stays. Each explorer has tests of its own."""
+
+import asyncio
+import math
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+import gradcourse as gc
+from gradcourse.explorer import Axis, Menu, Panel, Picture, Slider, Toggle
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def line_of(power, x, log):
+    panel = Panel("A line", Axis("x", 0, 10), Axis("y", 1e-3 if log else 0, 1e3 if log else 100, log=log))
+    panel.line([0, x], [1, 10.0**power], "the line")
+    return Picture((panel,), f"It ends at {x:g}, {10.0**power:g}.")
+
+
+def explorer(draw=line_of, **more):
+    controls = {
+        "power": Slider("power", 1.0, -2, 2, step=0.5),
+        "x": Slider("end", 5, 1, 10),
+        "log": Toggle("log scale"),
+    }
+    return gc.Explorer("Where the line ends", draw, **(controls | more))
+
+
+PIECES = []
+
+
+def training(values):
+    """A run that takes 400 pieces of at least a millisecond."""
+    for step in range(400):
+        time.sleep(0.001)
+        PIECES.append(step)
+        panel = Panel("Loss", Axis("step", 0, 400), Axis("loss", 0, 1))
+        yield Picture((panel,), f"step {step} at rate {values.rate:g}", progress=(step + 1) / 400)
+
+
+def trainer():
+    return gc.Explorer("Training", training, rate=Slider("rate", 0.1, 0.01, 1.0, step=0.1, log=True))
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_axis_places_values_between_its_ends():
+    assert Axis("", 2, 6).share([2, 3, 6]).tolist() == [0, 0.25, 1]
+    assert Axis("", 1e-4, 1, log=True).share([1e-4, 1e-3, 1]).tolist() == pytest.approx([0, 0.25, 1])
+
+
+def test_axis_has_no_place_for_what_a_log_scale_cannot_show():
+    assert np.isnan(Axis("", 1e-4, 1, log=True).share([0, -1, math.nan, math.inf])).all()
+
+
+@pytest.mark.parametrize(("low", "high", "ticks"), [(0, 10, [0, 2, 4, 6, 8, 10]), (0.25, 4, [1, 2, 3, 4]), (-1, 1, 5)])
+def test_ticks_are_round_numbers(low, high, ticks):
+    found = list(Axis("", low, high).labelled_ticks())
+    assert found == ticks if isinstance(ticks, list) else len(found) == ticks
+
+
+def test_ticks_of_a_log_scale_are_powers_of_ten():
+    found = Axis("", 1e-16, 1e4, log=True).labelled_ticks()
+    assert 3 <= len(found) <= 8
+    assert all(math.log10(value).is_integer() for value in found)
+    assert found[1e-16] == "1e-16"
+    assert Axis("", 0.01, 100, log=True).labelled_ticks()[0.01] == "0.01"
+
+
+def test_svg_is_well_formed_and_says_its_words_whatever_they_hold():
+    panel = Panel('<b>"Title" & more', Axis("a < b", 0, 1), Axis("y", 0, 1))
+    panel.line([0, 1], [0, 1], "<label>", marker=True)
+    panel.text(0.5, 0.5, "<&>")
+    tree = ET.fromstring(Picture((panel, panel), 'x < 1 & y > "2"').svg())
+    assert tree.attrib["role"] == "img"
+    assert tree.find(f"{SVG}title").text == 'x < 1 & y > "2"'
+    assert [text.text for text in tree.iter(f"{SVG}text")].count("<label>") == 2
+
+
+def path_of(panel):
+    return next(one for one in panel._drawn if "<path" in one).split('d="')[1].split('"')[0]
+
+
+def test_line_is_drawn_where_its_points_are():
+    panel = Panel("", Axis("x", 0, 10), Axis("y", 0, 1))
+    panel.line([0, 10], [0, 1])
+    (left, bottom), (right, top) = [list(map(float, point.split())) for point in path_of(panel)[1:].split("L")]
+    frame = ET.fromstring(Picture((panel,), "").svg()).find(f"{SVG}g/{SVG}rect").attrib
+    assert (left, top) == (float(frame["x"]), float(frame["y"]))
+    assert (right - left, bottom - top) == (float(frame["width"]), float(frame["height"]))
+
+
+def test_line_breaks_where_it_is_not_finite():
+    panel = Panel("", Axis("x", 0, 10), Axis("y", 1e-3, 1, log=True))
+    panel.line([0, 1, 2, 3, 4], [1, 0.1, math.nan, 0.1, 0], "")
+    assert path_of(panel).count("M") == 2
+    assert path_of(panel).count("L") == 1
+
+
+def test_a_point_that_is_nowhere_is_left_out():
+    panel = Panel("", Axis("x", 0, 10), Axis("y", 0, 1))
+    panel.point(math.nan, 1)
+    panel.text(1, math.inf, "far")
+    assert panel._drawn == []
+
+
+# -- moving -----------------------------------------------------------------------------------------------------------
+
+
+def test_moving_draws_what_the_controls_say():
+    one = explorer()
+    assert one.picture.words == "It ends at 5, 10."
+    one.move(power=2.0, x=7)
+    assert one.picture.words == "It ends at 7, 100."
+    assert one.values == {"power": 2.0, "x": 7, "log": False}
+    assert repr(one) == "Where the line ends: It ends at 7, 100."
+
+
+@pytest.mark.parametrize(
+    ("move", "complaint"),
+    [
+        ({"height": 1}, "Where the line ends has power, x, log"),
+        ({"power": 3}, "3 is not a number from -2 to 2"),
+        ({"power": "1"}, "'1' is not a number from -2 to 2"),
+        ({"power": math.nan}, "nan is not a number"),
+        ({"x": True}, "True is not a number from 1 to 10"),
+        ({"log": "yes"}, "'yes' is not True or False"),
+        ({"kind": "c"}, "'c' is not one of a, b"),
+    ],
+)
+def test_a_move_that_is_not_possible_says_why_and_moves_nothing(move, complaint):
+    one = explorer(lambda kind, **values: line_of(**values), kind=Menu("kind", "a", ("a", "b")))
+    before = dict(one.values)
+    with pytest.raises(ValueError, match="move") as error:
+        one.move(x=9, **move) if "x" not in move else one.move(**move)
+    assert complaint in str(error.value)
+    assert one.values == before
+
+
+def front_of(one):
+    from gradcourse.explorer.front import Front
+
+    one._front = Front(one)
+    return one._front
+
+
+def test_a_hand_on_a_widget_moves_the_picture_and_the_words():
+    one = explorer()
+    front = front_of(one)
+    front.hands["x"].value = 8
+    assert one.picture.words == "It ends at 8, 10."
+    assert one.picture.svg() == front._image.value
+    assert "It ends at 8, 10." in front._words.value
+
+
+def test_a_typed_number_moves_the_slider_and_the_slider_the_number():
+    hand, shown = Slider("power", 1.0, -2, 2, step=0.5).widget()
+    box = next(child for child in shown.children if child is not hand)
+    box.value = 1.5
+    assert hand.value == 1.5
+    hand.value = -0.5
+    assert box.value == -0.5
+    assert box.description == "power"
+
+
+def test_several_moves_at_once_draw_once():
+    drawn = []
+    one = explorer(lambda **values: drawn.append(values) or line_of(**values))
+    front_of(one)
+    drawn.clear()
+    one.move(power=0.0, x=2)
+    assert [(values["power"], values["x"]) for values in drawn] == [(0.0, 2)]
+
+
+def test_every_control_has_a_label():
+    front = front_of(explorer(lambda kind, **values: line_of(**values), kind=Menu("kind", "a", ("a", "b"))))
+    labelled = [child for child in walk(front.box) if getattr(child, "description", "")]
+    assert {child.description for child in labelled} >= {"power", "end", "log scale", "kind"}
+
+
+def walk(widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from walk(child)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_button_a_run_shows_its_end():
+    one = trainer()
+    assert one.picture.words == "step 399 at rate 0.1"
+    one.move(rate=1.0)
+    assert one.picture.words == "step 399 at rate 1"
+
+
+def pressed(act):
+    """Press Train and act for a while; return the explorer, its front and the most pieces done without a pause."""
+    one = trainer()
+
+    async def session():
+        front = front_of(one)
+        front.button.click()
+        assert front.button.description == "Stop"
+        most = 0
+        for turn in range(10_000):
+            PIECES.clear()
+            await asyncio.sleep(0)
+            most = max(most, len(PIECES))
+            act(turn, front)
+            if front._task is None:
+                break
+        return front, most
+
+    front, most = asyncio.run(session())
+    return one, front, most
+
+
+def test_a_run_goes_on_to_its_end_while_the_kernel_listens():
+    one, front, most = pressed(lambda turn, front: None)
+    assert one.picture.words == "step 399 at rate 0.1"
+    assert front._bar.value == 1.0
+    assert front.button.description == "Train"
+    assert 1 <= most <= 25  # 20 ms, and the piece that ends them
+
+
+def test_a_slider_acts_on_the_run_that_is_going_on():
+    one, _, _ = pressed(lambda turn, front: turn == 3 and setattr(front.hands["rate"], "value", 0.5))
+    assert one.picture.words == "step 399 at rate 0.5"
+
+
+def test_stop_stops_and_the_next_press_begins_again():
+    one, front, _ = pressed(lambda turn, front: turn == 5 and front.button.click())
+    assert one.picture.progress < 1.0
+    assert front.button.description == "Train"
+
+
+# -- what stays -------------------------------------------------------------------------------------------------------
+
+
+def shown(code, **variables):
+    """Run code in a fresh Python whose `display` prints the MIME types and texts that a front end would get."""
+    program = f"""
+import os, sys
+os.environ.update({variables!r})
+import IPython.display
+def display(data, raw=False, **options):
+    kept = "still" if "gradcourse-still" in data.get("text/html", "") else ""
+    print(sorted(data), "|", data["text/plain"], "|", kept)
+    return type("Handle", (), {{"display_id": "x"}})
+IPython.display.display = display
+sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})
+from test_explorer import explorer
+{code}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
+    return done.stdout.splitlines()
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+WORDS = "Where the line ends: It ends at 5, 10."
+
+
+def test_a_front_end_gets_the_widget_the_still_and_the_words_in_one_output():
+    (line,) = shown("explorer()._ipython_display_()")
+    assert line == f"{[WIDGET, 'image/svg+xml', 'text/plain']} | {WORDS} | "
+
+
+def test_jupyterlab_gets_the_still_as_an_output_of_its_own():
+    live, still = shown("explorer()._ipython_display_()", JPY_SESSION_NAME="lesson.ipynb")
+    assert live == f"{[WIDGET, 'text/plain']} | {WORDS} | "
+    assert still == f"{['image/svg+xml', 'text/html', 'text/plain']} | {WORDS} | still"
+
+
+def test_without_ipywidgets_the_still_appears():
+    (line,) = shown("sys.modules['ipywidgets'] = None\nexplorer()._ipython_display_()")
+    assert line == f"{['image/svg+xml', 'text/plain']} | {WORDS} | "
