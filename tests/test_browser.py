@@ -1,42 +1,19 @@
 """Lessons in a real browser, as a learner sees them."""
 
-import contextlib
 import json
-import re
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from test_workspace import free_port, running_lab
+from browsing import CHROMIUM, browser_page, code_cells, notebook_of, opened, run_all_cells
 
 pytestmark = pytest.mark.browser
 
 REPOSITORY = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-LESSONS = ["00_start_here"]
-MINUTES_TO_RUN = 4
-KERNEL_IDLE = "(ipykernel) | Idle"  # in the status bar; before the kernel answers, Run does nothing
-
-
-def probe():
-    """A notebook that shows which Python runs it, and a figure."""
-    sources = [
-        "import sys\nsys.prefix",
-        "import matplotlib.pyplot as plt\nax = plt.figure().add_subplot()\nax.semilogy([1e-9, 1e-3, 1])",
-    ]
-    empty = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
-    cells = [empty | {"id": f"cell-{number}", "source": source} for number, source in enumerate(sources)]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+PROBE = notebook_of(
+    "import sys\nsys.prefix",
+    "import matplotlib.pyplot as plt\nax = plt.figure().add_subplot()\nax.semilogy([1e-9, 1e-3, 1])",
+)
 
 
 def without_outputs(path):
@@ -46,28 +23,6 @@ def without_outputs(path):
         if one["cell_type"] == "code":
             one["outputs"], one["execution_count"] = [], None
     return notebook
-
-
-def code_cells(path):
-    """The code cells of a saved notebook that hold code."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [one for one in cells if one["cell_type"] == "code" and "".join(one["source"]).strip()]
-
-
-def run_all_cells(page, path):
-    """Run > Run All Cells, wait until the kernel has worked through them, and save."""
-    page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
-    page.locator('[data-command="runmenu:run-all"]').click()
-    waiting = ["nothing was saved"]
-    for _ in range(MINUTES_TO_RUN * 60):
-        page.wait_for_timeout(1000)
-        page.keyboard.press("Control+s")
-        idle = KERNEL_IDLE in page.locator("#jp-main-statusbar").inner_text()
-        with contextlib.suppress(json.JSONDecodeError):  # read while it was being saved
-            waiting = ["".join(one["source"]) for one in code_cells(path) if not one["execution_count"]]
-        if idle and not waiting:
-            return
-    raise AssertionError(f"idle: {idle}, not run: {waiting}")
 
 
 def saved_figures(path):
@@ -106,33 +61,32 @@ def page():
     """A fresh browser window."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    with browser_page() as page:
         yield page
-        browser.close()
+
+
+def lessons():
+    """The first lesson; the others are slow."""
+    names = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("[0-9]*.ipynb"))
+    return ["probe", names[0], *(pytest.param(name, marks=pytest.mark.slow) for name in names[1:])]
 
 
 if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
 
-    @pytest.mark.parametrize("name", ["probe", *LESSONS])
+    @pytest.mark.parametrize("name", lessons())
     def test_run_all_cells_shows_figures_and_no_popup(name, page, tmp_path):
-        notebook = probe() if name == "probe" else without_outputs(REPOSITORY / "notebooks" / f"{name}.ipynb")
+        notebook = PROBE if name == "probe" else without_outputs(REPOSITORY / "notebooks" / f"{name}.ipynb")
         path = tmp_path / "my course" / f"{name}.ipynb"
         path.parent.mkdir()
         path.write_text(json.dumps(notebook), encoding="utf-8")
-        with running_lab(path, "--port", free_port(), home=tmp_path / "home") as lab:
-            page.goto(lab.url)
-            page.locator(".jp-NotebookPanel .jp-Notebook").wait_for(timeout=120_000)
-            page.locator("#jp-main-statusbar", has_text=KERNEL_IDLE).wait_for(timeout=120_000)
+        with opened(page, path, tmp_path / "home"):
             run_all_cells(page, path)
             popups = page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts()
             figures = drawn_figures(page)
             take_picture(page, tmp_path / f"{name}.png")
         outputs = [output for one in code_cells(path) for output in one["outputs"]]
         assert [output for output in outputs if output["output_type"] == "error"] == []
+        assert [output for output in outputs if output.get("name") == "stderr"] == []
         assert popups == []
         assert figures == saved_figures(path) != set()
         if name == "probe":

@@ -94,7 +94,9 @@ class Menu:
         """Return a widget with a `value`, and what is shown of it."""
         import ipywidgets
 
-        hand = ipywidgets.Dropdown(options=list(self.options), value=self.value, description=self.label, **_LOOK)
+        # Not a drop-down list: in JupyterLab the arrow keys that would move it leave the cell.
+        told = {"options": list(self.options), "value": self.value, "description": self.label}
+        hand = ipywidgets.RadioButtons(**told, orientation="horizontal", style=_LOOK["style"], layout={"width": "auto"})
         return hand, hand
 
 

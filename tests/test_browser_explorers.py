@@ -1,0 +1,131 @@
+"""Explorers under the hand, in a real browser: each control moved by keyboard and mouse, what is seen, what stays."""
+
+import json
+import sys
+
+import pytest
+from browsing import CHROMIUM, browser_page, code_cells, notebook_of, opened, run_all_cells, wait_for_kernel
+
+import gradcourse as gc
+from gradcourse.explorer import Menu, Slider, Toggle
+
+pytestmark = pytest.mark.browser
+
+NAMES = [name for name in gc.explorer.__all__ if name[0].islower()]
+
+
+def controls():
+    """(explorer, name of a control), of all."""
+    return [(name, key) for name in NAMES for key in getattr(gc.explorer, name)().controls]
+
+
+if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
+
+    @pytest.fixture(scope="module")
+    def live(tmp_path_factory):
+        """All explorers in one notebook that has run: the page, and the notebook's path."""
+        if CHROMIUM is None:
+            pytest.skip("no Chromium on this machine")
+        folder = tmp_path_factory.mktemp("explorers")
+        path = folder / "explorers.ipynb"
+        sources = [f"import gradcourse as gc\ngc.explorer.{name}()" for name in NAMES]
+        path.write_text(json.dumps(notebook_of(*sources)), encoding="utf-8")
+        with browser_page(height=800 * len(NAMES)) as page, opened(page, path, folder / "home"):
+            run_all_cells(page, path)
+            yield page, path
+
+    def area_of(page, name):
+        return page.locator(f'.jp-Notebook [data-windowed-list-index="{NAMES.index(name)}"] .gradcourse-live')
+
+    def seen(page, name):
+        """The picture and the words of an explorer."""
+        area = area_of(page, name)
+        return area.locator("svg[role=img]").evaluate("e => e.outerHTML"), area.locator("p[role=status]").inner_text()
+
+    def changes(page, name, act):
+        """Act, and wait until picture and words are others; return the words."""
+        before = seen(page, name)
+        act()
+        for _ in range(100):
+            page.wait_for_timeout(100)
+            now = seen(page, name)
+            if now[0] != before[0] and now[1] != before[1]:
+                return now[1]
+        raise AssertionError(f"{name}: {'the words' if now[0] != before[0] else 'nothing'} did not change")
+
+    def hand(page, name, control):
+        """What the keyboard moves of a control."""
+        row = area_of(page, name).locator(".widget-hbox, .widget-radio, .widget-checkbox")
+        row = row.filter(has=page.locator("label", has_text=control.label)).last
+        return row.locator({Slider: ".noUi-handle", Menu: "input:checked", Toggle: "input"}[type(control)]).first
+
+    def key_that_moves(control):
+        """The key that moves a control from where it first stands."""
+        if isinstance(control, Toggle):
+            return "Space"
+        last = control.high if isinstance(control, Slider) else control.options[-1]
+        return "ArrowLeft" if control.value == last else "ArrowRight"
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_an_explorer_is_drawn_and_says_what_it_shows(name, live):
+        page, _ = live
+        picture, words = seen(page, name)
+        assert picture.count("<path") > 3
+        assert any(letter.isdigit() for letter in words)
+        still = page.locator(".gradcourse-still").nth(NAMES.index(name))
+        assert not still.is_visible()  # as long as the widget lives
+
+    @pytest.mark.parametrize(("name", "key"), [pytest.param(name, key, id=f"{name}-{key}") for name, key in controls()])
+    def test_the_keyboard_moves_a_control(name, key, live):
+        page, _ = live
+        control = getattr(gc.explorer, name)().controls[key]
+        handle = hand(page, name, control)
+
+        def act():
+            handle.focus()
+            page.keyboard.press(key_that_moves(control))
+            press_train(page, name)
+
+        changes(page, name, act)
+
+    def press_train(page, name):
+        button = area_of(page, name).locator("button", has_text="Train")
+        if button.count():
+            button.click()
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_mouse_drags_a_slider(name, live):
+        page, _ = live
+        handle = area_of(page, name).locator(".noUi-handle").first
+
+        def act():
+            box = handle.bounding_box()
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            page.mouse.move(x, y)
+            page.mouse.down()
+            page.mouse.move(x + 12, y, steps=4)
+            page.mouse.move(x + 30, y, steps=4)
+            page.mouse.up()
+            press_train(page, name)
+
+        changes(page, name, act)
+
+    def test_what_was_seen_last_stays_when_nothing_can_move_any_more(live, tmp_path):
+        page, path = live
+        page.wait_for_timeout(1500)  # a still is renewed when nothing has moved for a moment
+        words = [seen(page, name)[1] for name in NAMES]
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(1500)
+        assert "widgets" not in json.loads(path.read_text(encoding="utf-8"))["metadata"]
+        again = page.context.browser.new_page(viewport=page.viewport_size)
+        with opened(again, path, tmp_path / "home"):
+            wait_for_kernel(again)
+            stills = again.locator(".gradcourse-still")
+            for number, text in enumerate(words):
+                assert stills.nth(number).is_visible()
+                assert text in stills.nth(number).inner_text()
+                assert stills.nth(number).locator("img").evaluate("e => e.complete && e.naturalWidth > 300")
+            gone = again.get_by_text("Error displaying widget")
+            assert not any(gone.nth(number).is_visible() for number in range(gone.count()))
+        outputs = [output for one in code_cells(path) for output in one["outputs"]]
+        assert [output for output in outputs if output["output_type"] in ("error", "stream")] == []
