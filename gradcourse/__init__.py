@@ -37,11 +37,14 @@ _HOME_OF = {
     "reveal": "predictions",
     "Result": "sheets",
     "check": "sheets",
+    "hint": "learner",
+    "progress": "learner",
 }
 _MODULES = (
     "clinic",
     "data",
     "diagnosis",
+    "learner",
     "models",
     "optimizers",
     "plots",
