@@ -552,7 +552,7 @@ def start(options):
         return exit_code(code)
     more = ["--no-browser"] if options.no_browser else []
     more += ["--port", str(options.port)] if options.port else []
-    return hand_over(course("lab", "notebooks/00_start_here.ipynb", *more))
+    return hand_over(course("lab", *more))
 
 
 def run_tests(options, arguments):

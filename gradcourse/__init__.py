@@ -38,12 +38,15 @@ _HOME_OF = {
     "reveal": "predictions",
     "Result": "sheets",
     "check": "sheets",
+    "hint": "learner",
+    "progress": "learner",
 }
 _MODULES = (
     "clinic",
     "data",
     "diagnosis",
     "explorer",
+    "learner",
     "models",
     "optimizers",
     "plots",

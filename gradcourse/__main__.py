@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gradcourse import __version__
 from gradcourse.instructor import register
+from gradcourse.learner.page import NOTEBOOK
 from gradcourse.workspace.places import LESSONS, UserError, need_repository, repository
 
 
@@ -49,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     first.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of data, weights and batches (0)")
     first.add_argument("--picture", type=Path, metavar="PATH", help="where to save the picture")
 
-    lab = command("lab", _lab, "Open a lesson in JupyterLab; Ctrl-C stops it.")
-    lab.add_argument("notebook", nargs="?", type=Path, metavar="NOTEBOOK", help="default: the first lesson")
+    lab = command("lab", _lab, "Open the start page or a lesson in JupyterLab; Ctrl-C stops it.")
+    lab.add_argument("notebook", nargs="?", type=Path, metavar="NOTEBOOK", help="default: the start page")
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
     lab.add_argument("--port", type=_port, metavar="N", help="default: 8888, or the next free one")
 
@@ -58,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
 
     start = command("start", _start, "Copy lessons and sheets to a folder of your own, or update that copy.")
     start.add_argument("folder", type=Path, metavar="DIR", help="a folder outside the repository")
+
+    progress = command("progress", _progress, "Show what you have done, and what is next.")
+    progress.add_argument("--picture", type=Path, metavar="FILE", help="where to save the picture (progress.png)")
+    progress.add_argument("--export", type=Path, metavar="FILE", help="write a file that you may hand to a teacher")
+    progress.add_argument("--name", default="", metavar="NAME", help="that the teacher sees in it")
 
     build = command("build", _build, "For authors: run lessons and solutions, and derive the sheets.")
     build.add_argument("--check", action="store_true", help="run nothing; say what is stale, exit code 1 if any")
@@ -116,10 +122,23 @@ def _start(arguments: argparse.Namespace) -> int:
     for change in changes:
         print(change)
     if changes:
-        first = min((arguments.folder.expanduser() / LESSONS).glob("*.ipynb"), default=arguments.folder)
-        print(f'Open the first lesson: gradcourse lab "{first}"')
+        page = arguments.folder.expanduser() / LESSONS / NOTEBOOK
+        print(f'Open the start page: gradcourse lab "{page}"')
     else:
         print(f"nothing new: {arguments.folder} already has what is in the course, and your edits")
+    return 0
+
+
+def _progress(arguments: argparse.Namespace) -> int:
+    from gradcourse.learner import command
+
+    try:
+        command.export(arguments.export, arguments.name) if arguments.export else command.show(arguments.picture)
+    except ModuleNotFoundError as error:
+        raise _missing(error, "python3 start.py") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"can't write {error.filename}: {reason}; name another file that you can write") from error
     return 0
 
 

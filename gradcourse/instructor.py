@@ -65,6 +65,14 @@ def register(command):
     bundle.add_argument("--zip", action="store_true", dest="archive", help="make a zip in place of a folder")
     _course(bundle)
 
+    lab_report = command("lab-report", _lab_report, "For instructors: how well a class predicts, and what was hard.")
+    lab_report.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="of the files that learners made by `gradcourse progress --export`"
+    )
+    lab_report.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder of the pictures and the page (lab-report)"
+    )
+
     selftest = command("selftest", _selftest, "For instructors: try known attacks on the sandbox of this machine.")
     _sandbox(selftest)
 
@@ -194,6 +202,14 @@ def _bundle(arguments):
     from gradcourse.grading.bundle import COURSE, bundle
 
     print("\n".join(bundle(arguments.folder, arguments.course or COURSE, arguments.archive)))
+    return 0
+
+
+@_said_in_one_line
+def _lab_report(arguments):
+    from gradcourse.grading import lab_report
+
+    print("\n".join(lab_report.write(arguments.folder, arguments.output or Path("lab-report"))))
     return 0
 
 

@@ -13,6 +13,8 @@ from html import escape
 import ipywidgets
 from IPython.display import display, update_display
 
+from gradcourse.journal import unattended
+
 _UNTIL_RENEWED = 0.5  # seconds after the last change
 _OUTPUT = ".jp-OutputArea-child"
 _HIDE_STILL = f"<style>{_OUTPUT}:has(.gradcourse-live) + {_OUTPUT}:has(.gradcourse-still) {{display: none}}</style>"
@@ -37,7 +39,7 @@ class Still:
         whole = ipywidgets.VBox([ipywidgets.HTML(_HIDE_STILL), box])
         whole.add_class("gradcourse-live")
         live = whole._repr_mimebundle_()
-        if "JPY_SESSION_NAME" in os.environ:  # JupyterLab and Notebook, whose pages the styles are made for
+        if "JPY_SESSION_NAME" in os.environ and not unattended():  # JupyterLab, whose pages the styles are made for
             display(live | {"text/plain": bundle()["text/plain"]}, raw=True)
             self._handle = display(self._kept(), raw=True, display_id=True)
         else:

@@ -42,8 +42,8 @@ def browser_page(width=1280, height=1000):
 
 @contextlib.contextmanager
 def opened(page, path, home, **variables):
-    """JupyterLab on a notebook that is written already, with a kernel that answers."""
-    with running_lab(path, "--port", free_port(), home=home, **variables) as lab:
+    """JupyterLab on a notebook that is written already, with a kernel that answers and keeps what a learner does."""
+    with running_lab(path, "--port", free_port(), home=home, GRADCOURSE_UNATTENDED="0", **variables) as lab:
         page.goto(lab.url)
         wait_for_kernel(page)
         yield lab
@@ -75,6 +75,25 @@ def run_all_cells(page, path):
         if idle and not waiting:
             return
     raise AssertionError(f"idle: {idle}, not run: {waiting}")
+
+
+def run_cell(page, number, source=None):
+    """Run the code cell at this place of the notebook, with another source if one is given; return what it prints."""
+    cell = page.locator(f'.jp-Notebook [data-windowed-list-index="{number}"]')
+    editor = cell.locator(".cm-content")
+    editor.scroll_into_view_if_needed()
+    editor.click()
+    if source is not None:
+        page.keyboard.press("Control+a")
+        page.keyboard.insert_text(source)
+    prompt = cell.locator(".jp-InputPrompt")
+    before = prompt.inner_text()
+    page.keyboard.press("Control+Enter")
+    for _ in range(600):
+        page.wait_for_timeout(100)
+        if prompt.inner_text() not in (before, "[*]:", "[ ]:"):
+            return "\n".join(cell.locator(".jp-OutputArea-output").all_inner_texts())
+    raise AssertionError(f"cell {number} did not end: {prompt.inner_text()}")
 
 
 def handle_of(page, cell, label):

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM, browser_page, code_cells, notebook_of, opened, run_all_cells
+from test_workspace import free_port, running_lab
+
+from gradcourse import journal
+from gradcourse.workspace.copies import copy_course
 
 pytestmark = pytest.mark.browser
 
@@ -91,3 +95,24 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
         assert figures == saved_figures(path) != set()
         if name == "probe":
             assert outputs[0]["data"]["text/plain"] == [repr(sys.prefix)]
+
+    def test_start_page_shows_what_was_done_and_leads_on(page, tmp_path, monkeypatch):
+        kept = {"GRADCOURSE_UNATTENDED": "0", "GRADCOURSE_DATA_DIR": str(tmp_path / "data")}
+        for name, value in kept.items():
+            monkeypatch.setenv(name, value)
+        copy_course(REPOSITORY, tmp_path / "mine")
+        path = tmp_path / "mine" / "notebooks" / "start.ipynb"
+        with running_lab(path, "--port", free_port(), home=tmp_path / "home", **kept) as lab:
+            page.goto(lab.url)
+            step = page.locator(".jp-OutputArea-output a").first
+            step.wait_for(timeout=120_000)
+            assert step.inner_text().startswith("Begin lesson 00")
+            for id in ("00-p1", "00-p2"):
+                journal.note("prediction", id, guess=1.0)
+            page.reload()
+            step.wait_for(timeout=120_000)
+            page.screenshot(path=tmp_path / "start.png")
+            assert step.inner_text().startswith("Begin lesson 01")
+            step.focus()
+            page.keyboard.press("Enter")
+            page.locator(".lm-TabBar-tabLabel", has_text="01_gradients_you_can_trust.ipynb").wait_for(timeout=60_000)

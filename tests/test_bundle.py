@@ -76,7 +76,7 @@ def test_bundle_s_pages_link_to_what_is_in_it(made):
 
 def test_bundle_s_readme_lists_the_lessons_and_speaks_to_learners(made):
     text = (made / "README.md").read_text(encoding="utf-8")
-    lessons = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    lessons = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
     assert re.findall(r"^\| \[\d\d\]\(notebooks/(.+?)\)", text, flags=re.MULTILINE) == lessons
     assert "| Lesson | Question | Minutes |\n|---|---|---|\n| [00]" in text
     assert not re.search("solutions|nbgrader|start.py test|<!--", text)

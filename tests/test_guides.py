@@ -19,7 +19,7 @@ def test_command_of_the_guides_is_understood(program, arguments, tmp_path, monke
 
 def test_instructor_s_guide_names_every_command_of_hers():
     named = {arguments[0] for program, arguments in commands(INSTRUCTOR) if program == "gradcourse"}
-    assert named >= {"bundle", "grade", "merge", "export", "gradescope-zip", "selftest", "build"}
+    assert named >= {"bundle", "grade", "merge", "export", "gradescope-zip", "lab-report", "selftest", "build"}
     kinds = {arguments[1] for _, arguments in commands(INSTRUCTOR) if arguments[:1] == ("export",)}
     assert kinds == {"canvas", "moodle", "nbgrader", "csv"}
 

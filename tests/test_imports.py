@@ -35,14 +35,17 @@ MAY_IMPORT = {
     "plots": {"recording", "theory", "trace"},
     "diagnosis": {"recording", "theory", "training"},
     "clinic": {"models", "optimizers", "recording", "sweeps", "training"},
-    "predictions": set(),
-    "stills": set(),
-    "explorer": {"stills", "diagnosis", "plots", "predictions", "recording", "sweeps", "theory", "training"},
+    "journal": set(),
+    "predictions": {"journal", "stills"},
+    "stills": {"journal"},
+    "learner": {"journal", "plots"},
+    "explorer": {"data", "journal", "models", "plots", "stills", "theory", "training"},
     # Questions about traces need them measured; those about optimizers have one as their oracle.
-    "sheets": {"clinic", "data", "models", "optimizers", "recording", "theory", "training"},
+    "sheets": {"clinic", "data", "journal", "models", "optimizers", "recording", "theory", "training"},
     "authoring": set(),
-    "grading": {"sheets", "training"},  # a network that was handed in is evaluated anew
-    "workspace": {"machine"},
+    # A network that was handed in is evaluated anew; so is a learner's record.
+    "grading": {"learner", "sheets", "training"},
+    "workspace": {"learner", "machine"},  # the start page
     "first_experiment": {"diagnosis", "plots", "recording", "theory", "training"},
 }
 HEAVY = ("torch", "matplotlib", "numpy", "sklearn", "pandas", "xarray", "ipywidgets", "nbformat", "nbclient")

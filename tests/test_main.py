@@ -13,8 +13,8 @@ from gradcourse import __main__ as command_line
 from gradcourse.workspace import UserError, doctor, places
 
 REPOSITORY = Path(__file__).parents[1]
-COMMANDS = ["first", "lab", "doctor", "start", "build"]
-COMMANDS += ["grade", "merge", "export", "gradescope-zip", "bundle", "selftest"]
+COMMANDS = ["first", "lab", "doctor", "start", "progress", "build"]
+COMMANDS += ["grade", "merge", "export", "gradescope-zip", "bundle", "lab-report", "selftest"]
 SLOW_IMPORTS = {"torch", "numpy", "matplotlib", "jupyterlab", "jupyter_client", "nbformat", "nbclient", "psutil"}
 
 
@@ -130,7 +130,7 @@ def test_start_copies_the_course_and_then_has_nothing_new(capsys, tmp_path):
     assert (code, err) == (0, "")
     here = {path.name for path in (tmp_path / "mine" / "notebooks").glob("*.ipynb")}
     assert here == {path.name for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
-    assert out.endswith(f'gradcourse lab "{tmp_path / "mine" / "notebooks" / min(here)}"\n')
+    assert out.endswith(f'gradcourse lab "{tmp_path / "mine" / "notebooks" / "start.ipynb"}"\n')
     code, out, err = gradcourse("start", tmp_path / "mine", capsys=capsys)
     assert (code, err) == (0, "")
     assert out.startswith("nothing new")

@@ -15,7 +15,8 @@ import gradcourse
 from gradcourse import authoring
 
 ROOT = TESTS.parent
-LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+START = ROOT / "notebooks" / "start.ipynb"  # not a lesson: the page that leads to them
 SOLUTIONS = sorted((ROOT / "solutions").glob("*/*.ipynb"))
 SHEETS = sorted((ROOT / "exercises").glob("*/*.ipynb"))
 
@@ -58,7 +59,7 @@ def markdown(path):
 def nbval_cases():
     """Plain and one variant a day; the others are slow."""
     quick = ("plain", variant_of_the_day())
-    for path in [*LESSONS, *SOLUTIONS]:
+    for path in [START, *LESSONS, *SOLUTIONS]:
         for variant in VARIANTS:
             marks = () if variant in quick else pytest.mark.slow
             yield pytest.param(path, variant, id=f"{name_of(path)}-{variant}", marks=marks)
@@ -313,12 +314,12 @@ def test_each_image_has_alt_text(path):
     assert all(len(output.metadata["image/png"]["alt"].split()) >= 5 for output in images)
 
 
-@each([*LESSONS, *SOLUTIONS, *SHEETS])
+@each([START, *LESSONS, *SOLUTIONS, *SHEETS])
 def test_notebook_is_at_most_500_kb(path):
     assert path.stat().st_size <= 500_000
 
 
-@each([*LESSONS, *SOLUTIONS])
+@each([START, *LESSONS, *SOLUTIONS])
 def test_tags_that_silence_nbval_are_listed(path):
     tags = {(name_of(path), cell.id, tag) for cell in read(path).cells for tag in cell.metadata.get("tags", [])}
     assert {entry for entry in tags if entry[2] in SILENCING_TAGS} <= set(ALLOWED_TAGS)
@@ -354,7 +355,7 @@ def exists(chain):
     return True
 
 
-@each([*LESSONS, *SOLUTIONS, *SHEETS])
+@each([START, *LESSONS, *SOLUTIONS, *SHEETS])
 def test_each_gc_name_exists(path):
     assert [name for cell in code_cells(path) for name in missing_names(cell.source)] == []
 
@@ -375,7 +376,7 @@ def forbidden(source):
     return found
 
 
-@each([*LESSONS, *SOLUTIONS])
+@each([START, *LESSONS, *SOLUTIONS])
 def test_cells_use_nothing_forbidden(path):
     assert [name for cell in code_cells(path) for name in forbidden(cell.source)] == []
 
@@ -445,7 +446,7 @@ def test_lesson_leads_to_its_sheet(path):
     assert not (path.parent / sheet).exists() or any(sheet in text for text in markdown(path))
 
 
-@each([*LESSONS, *SOLUTIONS])
+@each([START, *LESSONS, *SOLUTIONS])
 def test_set_up_is_the_first_code_cell(path):
     first, *others = code_cells(path)
     assert "import gradcourse as gc" in first.source.splitlines()
@@ -460,7 +461,7 @@ def test_lesson_defines_no_class_and_no_long_function(path):
     assert all(node.end_lineno - node.lineno < LONGEST_FUNCTION for node in functions)
 
 
-@each([*LESSONS, *SOLUTIONS, *SHEETS])
+@each([START, *LESSONS, *SOLUTIONS, *SHEETS])
 def test_links_to_files_lead_somewhere(path):
     links = [link for text in markdown(path) for link in re.findall(r"\]\(([^)#\s]+)", text)]
     files = [link for link in links if not link.startswith(("http://", "https://", "attachment:"))]

@@ -382,7 +382,7 @@ def lesson_headings(slug):
     return [line for cell in cells for line in "".join(cell["source"]).splitlines() if line.startswith("## ")]
 
 
-SLUGS = {path.stem[:2]: path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+SLUGS = {path.stem[:2]: path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Machine facts, copies of the lessons, doctor's verdicts, and JupyterLab as a process."""
 
+import asyncio
 import contextlib
 import errno
 import json
@@ -148,6 +149,7 @@ def notebook(*sources, output=None):
 
 LESSON = "notebooks/00_a.ipynb"
 SHEET = "exercises/s/s.ipynb"
+START = "notebooks/start.ipynb"
 
 
 @pytest.fixture
@@ -476,6 +478,52 @@ def work_folder(course, desk):
 def test_lab_opens_the_first_lesson_of_the_folder_it_is_called_in(work_folder, monkeypatch):
     monkeypatch.chdir(work_folder / "exercises" / "s")
     assert lab.find_notebook(None) == (work_folder.resolve(), Path(LESSON))
+
+
+def test_lab_opens_the_start_page_where_there_is_one(course, desk, monkeypatch):
+    write(course / START, notebook("1"))
+    start(course, desk)
+    monkeypatch.chdir(desk / "exercises" / "s")
+    assert lab.find_notebook(None) == (desk.resolve(), Path(START))
+
+
+def start_page(output):
+    """A start notebook that shows this output, as a contents manager hands it out."""
+    shown = {"output_type": "execute_result", "data": {"text/html": output, "text/plain": output}}
+    cell = {"cell_type": "code", "id": "start-page", "source": "", "outputs": [shown]}
+    return {"type": "notebook", "content": {"cells": [cell]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "fresh"),
+    [
+        (start_page("old"), "notebooks/start.ipynb", True),
+        (start_page("old"), "notebooks/00_a.ipynb", False),
+        ({"type": "notebook", "content": None}, "notebooks/start.ipynb", False),
+        ({"type": "file", "content": "old"}, "notebooks/start.ipynb", False),
+        ({"type": "notebook", "content": {"cells": []}}, "notebooks/start.ipynb", False),
+    ],
+)
+def test_lab_hands_the_start_page_out_as_it_is_now(model, name, fresh):
+    class Contents:
+        async def get(self, path):
+            return model
+
+    contents, before = Contents(), json.dumps(model)
+    lab.show_progress(contents, REPOSITORY)
+    after = json.dumps(asyncio.run(contents.get(name)))
+    assert (after != before) == fresh
+    assert ("Begin lesson 00" in after) == fresh
+
+
+def test_lab_leaves_a_contents_manager_of_another_kind_alone():
+    class Contents:
+        def get(self, path):
+            return start_page("old")
+
+    contents = Contents()
+    lab.show_progress(contents, REPOSITORY)
+    assert contents.get("notebooks/start.ipynb") == start_page("old")
 
 
 def test_lab_shows_the_work_folder_around_a_notebook(work_folder):

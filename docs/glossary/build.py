@@ -44,7 +44,7 @@ def _is_term(words):
 def glossary():
     """Return the page."""
     entries = {}
-    for lesson in sorted(NOTEBOOKS.glob("*.ipynb")):
+    for lesson in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         for term, sentence in definitions(lesson):
             entries.setdefault(term.lower(), (term, sentence, lesson.name))
     lines = []

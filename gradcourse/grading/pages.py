@@ -1,4 +1,7 @@
-"""Pages of a report: feedback for a student, a summary for the instructor. Whatever a name or message holds is text."""
+"""Pages of a report: feedback for a student, a summary for the instructor, how a class predicts.
+
+Whatever a name or message holds is text.
+"""
 
 import functools
 import re
@@ -102,13 +105,57 @@ _SUMMARY = """{% extends "frame" %}
 {% endblock %}
 """
 
+_LAB = """{% extends "frame" %}
+{% block title %}How a class predicts{% endblock %}
+{% block body %}
+<h1>How a class predicts · {{ learners|length }} learner{{ 's' if learners|length > 1 }}</h1>
+<p>From the files that learners made with <code>gradcourse progress --export</code> and handed in themselves. Of each
+prediction the first that was measured counts; a question's tries are the checks until it passed.</p>
+{% for title, address, alt in pictures %}
+<section><h2>{{ title }}</h2><img src="{{ address }}" alt="{{ alt|clean }}"></section>
+{% endfor %}
+<section>
+<h2>Questions, hardest first</h2>
+<table>
+<tr><th>Question</th><th class="number">Tried by</th><th class="number">Passed</th>
+<th class="number">Tries until passed</th><th class="number">Hints</th></tr>
+{%- for id, tried, passed, tries, hints in questions %}
+<tr><td>{{ id }}</td><td class="number">{{ tried }}</td><td class="number">{{ passed }}</td>
+<td class="number">{{ tries }}</td><td class="number">{{ hints }}</td></tr>
+{%- endfor %}
+</table>
+</section>
+<section>
+<h2>Learners</h2>
+<table>
+<tr><th>Name</th><th class="number">Predictions</th><th class="number">Median score</th>
+<th class="number">Questions passed</th></tr>
+{%- for one in learners %}
+<tr><td>{{ one.name|clean }}</td><td class="number">{{ one.predictions }}</td><td class="number">{{ one.score }}</td>
+<td class="number">{{ one.questions }}</td></tr>
+{%- endfor %}
+</table>
+</section>
+{%- if left_out %}
+<section>
+<h2>Left out</h2>
+<ul>
+{%- for line in left_out %}
+<li>{{ line|clean }}</li>
+{%- endfor %}
+</ul>
+</section>
+{%- endif %}
+{% endblock %}
+"""
+
 # Control characters end a text early or reorder it; lone halves of a pair can't be written.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _LONGEST = 4000
 
 
 def render(page, **values):
-    """Return the text of the page "feedback" or "summary"."""
+    """Return the text of the page "feedback", "summary" or "lab"."""
     return _templates().get_template(page).render(style=_STYLE, **values)
 
 
@@ -116,7 +163,7 @@ def render(page, **values):
 def _templates():
     from jinja2 import DictLoader, Environment, StrictUndefined
 
-    loader = DictLoader({"frame": _FRAME, "feedback": _FEEDBACK, "summary": _SUMMARY})
+    loader = DictLoader({"frame": _FRAME, "feedback": _FEEDBACK, "summary": _SUMMARY, "lab": _LAB})
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     made.filters |= {"clean": clean, "number": lambda value: f"{round(value, 2):g}"}
     return made

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gradcourse import journal
 from gradcourse.sheets.calling import takes
 from gradcourse.sheets.key import AnswerKey, shown
 from gradcourse.sheets.question import Result
@@ -58,7 +59,15 @@ def check(id, answer):
     """
     result = _check(id, answer)
     print(result)
+    _keep(result)
     return result
+
+
+def _keep(result):
+    """Keep that a question was tried; an unknown id and an empty answer cell are no try."""
+    if result.cases and "not answered yet" not in result.message:
+        facts = {"passed": result.passed, "points": result.points, "max_points": result.max_points}
+        journal.note("check", result.question, **facts)
 
 
 def _check(question_id, answer):

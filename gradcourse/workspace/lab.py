@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from gradcourse.learner.page import NOTEBOOK, refresh
 from gradcourse.machine import affinity_cpus, available_cpus
 from gradcourse.workspace.places import LESSONS, UserError, course_folder, need_repository
 
@@ -19,7 +21,7 @@ PORTS_TRIED = 50
 
 
 def serve(notebook: Path | None = None, *, browser: bool = True, port: int | None = None) -> int:
-    """Run JupyterLab on `notebook` (default: the first lesson) until it is stopped.
+    """Run JupyterLab on `notebook` (default: the start page) until it is stopped.
 
     Args:
         notebook: The notebook to open.
@@ -47,8 +49,9 @@ def find_notebook(notebook: Path | None) -> tuple[Path, Path | None]:
     """
     if notebook is None:
         root = course_folder(Path.cwd()) or need_repository()
-        lessons = sorted((root / LESSONS).glob("*.ipynb"))
-        return root, lessons[0].relative_to(root) if lessons else None
+        start = Path(LESSONS) / NOTEBOOK
+        lessons = [path.relative_to(root) for path in sorted((root / LESSONS).glob("*.ipynb"))]
+        return root, start if start in lessons else next(iter(lessons), None)
     path = notebook.expanduser().resolve()
     if not path.is_file():
         raise UserError(f"no notebook {notebook}: {_what_is_there(path)}")
@@ -60,7 +63,7 @@ def _what_is_there(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     names = sorted(found.name for found in folder.glob("*.ipynb"))
     if not names:
-        return f"{folder} holds no notebook; without a name `gradcourse lab` opens the first lesson"
+        return f"{folder} holds no notebook; without a name `gradcourse lab` opens the start page"
     return f"{folder} holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
 
 
@@ -143,6 +146,7 @@ def _serve(arguments: list[str]) -> None:
         raise _missing(error) from error
     try:
         server = LabApp.initialize_server(argv=arguments)
+        show_progress(server.contents_manager, Path(server.root_dir))
         server.io_loop.add_callback(_announce, server)
         server.start()
     except OSError as error:  # Jupyter keeps keys and the address of the server under the user's home
@@ -151,6 +155,26 @@ def _serve(arguments: list[str]) -> None:
             "or set JUPYTER_DATA_DIR and JUPYTER_CONFIG_DIR to a folder that you can write to"
         ) from error
     print("JupyterLab stopped.", flush=True)
+
+
+def show_progress(contents, root: Path) -> None:
+    """Let the start page be handed out as it is at that time; its file stays as it is.
+
+    Args:
+        contents: The contents manager of a Jupyter server.
+        root: The folder that it shows.
+    """
+    get = contents.get
+    if not inspect.iscoroutinefunction(get):  # another one than Jupyter's own: the page is fresh once its cell is run
+        return
+
+    async def get_fresh(path, *arguments, **options):
+        model = await get(path, *arguments, **options)
+        if Path(path).name == NOTEBOOK and model["type"] == "notebook" and model["content"]:
+            refresh(model["content"], (root / path.strip("/")).parent)
+        return model
+
+    contents.get = get_fresh
 
 
 def _missing(error: ImportError) -> UserError:

@@ -114,7 +114,8 @@ def environment(scratch):
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     folders = {"HOME": str(scratch), "TMPDIR": str(scratch), "MPLCONFIGDIR": f"{scratch}/.matplotlib"}
     names = {"USER": "student", "LOGNAME": "student"}  # there is no /etc/passwd to look them up
-    return {"LANG": "C.UTF-8", "PATH": "/usr/bin", "MPLBACKEND": "agg", **names, **one_thread, **folders}
+    course = {"GRADCOURSE_UNATTENDED": "1"}  # nothing is kept of what a submission checks
+    return {"LANG": "C.UTF-8", "PATH": "/usr/bin", "MPLBACKEND": "agg", **names, **one_thread, **folders, **course}
 
 
 def python(module, channel, program, scratch, **more):
