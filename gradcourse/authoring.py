@@ -276,7 +276,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     )
     try:
         with tempfile.TemporaryDirectory() as profile:  # the author's own IPython start-up files stay out
-            client.execute(env=os.environ | {"IPYTHONDIR": profile})
+            client.execute(env=os.environ | {"IPYTHONDIR": profile, "GRADCOURSE_UNATTENDED": "1"})
     except CellExecutionError as error:
         raise AuthoringError(f"cell {reached[-1]}: {error.ename}: {_one_line(error.evalue)}") from None
     except CellTimeoutError:

@@ -42,7 +42,7 @@ def environment(variant, folder):
     shutil.copytree(TESTS / "variants" / variant, profile) if variant == "perturbed" else profile.mkdir()
     inherited = {name: value for name, value in os.environ.items() if name not in CLEARED}
     # Without autoload only nbval is plugged into the inner pytest, whatever else is installed.
-    own = {"IPYTHONDIR": str(profile), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    own = {"IPYTHONDIR": str(profile), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "GRADCOURSE_UNATTENDED": "1"}
     return inherited | VARIANTS[variant] | own
 
 

@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "plots": {"recording", "theory", "trace"},
     "diagnosis": {"recording", "theory", "training"},
     "clinic": {"models", "optimizers", "recording", "sweeps", "training"},
-    "predictions": set(),
+    "journal": set(),
+    "predictions": {"journal"},
     "explorer": {"diagnosis", "plots", "predictions", "recording", "sweeps", "theory", "training"},
     # Questions about traces need them measured; those about optimizers have one as their oracle.
     "sheets": {"clinic", "data", "models", "optimizers", "recording", "theory", "training"},
