@@ -273,7 +273,7 @@ def test_a_front_end_gets_the_widget_the_still_and_the_words_in_one_output():
 
 
 def test_jupyterlab_gets_the_still_as_an_output_of_its_own():
-    live, still = shown("explorer()._ipython_display_()", JPY_SESSION_NAME="lesson.ipynb")
+    live, still = shown("explorer()._ipython_display_()", JPY_SESSION_NAME="lesson.ipynb", GRADCOURSE_UNATTENDED="0")
     assert live == f"{[WIDGET, 'text/plain']} | {WORDS} | "
     assert still == f"{['image/svg+xml', 'text/html', 'text/plain']} | {WORDS} | still"
 

@@ -36,10 +36,10 @@ MAY_IMPORT = {
     "diagnosis": {"recording", "theory", "training"},
     "clinic": {"models", "optimizers", "recording", "sweeps", "training"},
     "journal": set(),
-    "predictions": {"journal", "stills"},
-    "stills": {"journal"},
+    "predictions": {"journal", "widgets"},
+    "widgets": {"journal"},
     "learner": {"journal", "plots"},
-    "explorer": {"data", "journal", "models", "plots", "stills", "theory", "training"},
+    "explorer": {"data", "journal", "models", "plots", "widgets", "theory", "training"},
     # Questions about traces need them measured; those about optimizers have one as their oracle.
     "sheets": {"clinic", "data", "journal", "models", "optimizers", "recording", "theory", "training"},
     "authoring": set(),

@@ -60,7 +60,7 @@ def test_theory_line_is_the_profile_anchored_at_the_output(sigmoid, ax):
     np.testing.assert_allclose(line(ax, "theory").get_ydata(), expected)
 
 
-@pytest.mark.parametrize("guess", [0.25, gc.predict("test-guess", 0.25)], ids=["number", "prediction"])
+@pytest.mark.parametrize("guess", [0.25, gc.predict("99-p1", 0.25)], ids=["number", "prediction"])
 def test_guess_is_a_dashed_geometric_sequence_from_the_last_hidden_layer(sigmoid, ax, guess):
     gc.plot_gradients(sigmoid, ax, guess=guess)
     drawn = line(ax, "your guess")
@@ -68,6 +68,21 @@ def test_guess_is_a_dashed_geometric_sequence_from_the_last_hidden_layer(sigmoid
     values = drawn.get_ydata()
     assert values[-1] == sigmoid.at_weights("delta")[-2]
     np.testing.assert_allclose(values[:-1] / values[1:], 0.25)
+
+
+def test_guess_of_a_curve_is_dashed_points_in_units_of_the_last_hidden_layer(sigmoid, ax):
+    gc.plot_gradients(sigmoid, ax, guess=gc.predict("99-p2", [0.01, 0.5], curve=[2, 5], slider=(1e-3, 1)))
+    drawn = line(ax, "your guess")
+    assert drawn.get_linestyle() == "--"
+    np.testing.assert_array_equal(drawn.get_xdata(), [2, 5])
+    np.testing.assert_allclose(drawn.get_ydata(), sigmoid.at_weights("delta")[-2] * np.array([0.01, 0.5]))
+
+
+def test_guess_that_is_not_committed_is_not_drawn(sigmoid, ax, monkeypatch):
+    monkeypatch.delenv("GRADCOURSE_UNATTENDED")
+    monkeypatch.setattr("gradcourse.journal.read", list)
+    gc.plot_gradients(sigmoid, ax, guess=gc.predict("99-p3", 0.25, slider=(0.01, 1)))
+    assert "your guess" not in [drawn.get_label() for drawn in ax.lines]
 
 
 def test_plot_activations_draws_before_and_after_the_activation(sigmoid, ax):

@@ -39,21 +39,17 @@ class Slider:
         return round(value) if isinstance(self.value, int) else float(value)
 
     def widget(self):
-        """Return a widget with a `value`, and what is shown of it.
-
-        Beside the slider stands a box with the number: a screen reader reads the box's label, a slider's handle has
-        none, and an exact number can be typed.
-        """
+        """Return a widget with a `value`, and what is shown of it."""
         import ipywidgets
+
+        from gradcourse.widgets import with_field
 
         whole = isinstance(self.value, int)
         ends = {"min": self.low, "max": self.high}
         kind = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
-        box = kind(self.value, **ends, step=None if self.log else self.step, description=self.label, **_LOOK)
+        field = kind(self.value, **ends, step=None if self.log else self.step, description=self.label, **_LOOK)
         hand = self._slider(ipywidgets, whole, ends)
-        box.observe(lambda change: setattr(hand, "value", change["new"]), "value")
-        hand.observe(lambda change: setattr(box, "value", self._rounded(change["new"])), "value")
-        return hand, ipywidgets.HBox([box, hand])
+        return hand, with_field(field, hand)
 
     def _slider(self, ipywidgets, whole, ends):
         told = {"value": self.value, "readout": False, "layout": {"width": "16em"}}
@@ -61,9 +57,6 @@ class Slider:
             ends = {name: math.log10(end) for name, end in ends.items()}
             return ipywidgets.FloatLogSlider(**told, **ends, base=10, step=self.step)
         return (ipywidgets.IntSlider if whole else ipywidgets.FloatSlider)(**told, **ends, step=self.step)
-
-    def _rounded(self, value):
-        return value if isinstance(value, int) else min(max(float(f"{value:.4g}"), self.low), self.high)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from html import escape
 
 import ipywidgets
 
-from gradcourse.stills import Still
+from gradcourse.widgets import Still
 
 _SLICE = 0.02  # seconds that a run computes before sliders are listened to again
 _BETWEEN_PICTURES = 0.1  # seconds, of a run

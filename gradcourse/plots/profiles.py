@@ -1,5 +1,6 @@
 """Pictures over the layers at one step, input side left."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,9 @@ def plot_gradients(traces, ax=None, *, step=0, theory=False, guess=None):
         ax: where to draw; None: on a new figure.
         step: index into the recorded steps.
         theory: also draw theory's profile of delta, anchored at the output layer (needs a Config in the trace).
-        guess: a factor per layer, drawn dashed from the last hidden layer of the first trace.
+        guess: drawn dashed, beside the first trace: a factor per layer, from the last hidden layer on; or a mapping
+            from layers to delta in units of that at the last hidden layer; or a Prediction of either, which draws
+            nothing until it is committed.
 
     Returns:
         The Axes.
@@ -70,6 +73,7 @@ def plot_gradients(traces, ax=None, *, step=0, theory=False, guess=None):
         IndexError: for a step that was not recorded.
     """
     traces = labelled(traces)
+    guess = getattr(guess, "drawn", guess)  # a Prediction knows whether it is committed
     profiles = {label: _gradients(trace, step, theory or guess is not None) for label, trace in traces.items()}
     predicted = {label: _predicted(label, trace, step) for label, trace in traces.items()} if theory else {}
     ax = start(ax)
@@ -80,7 +84,7 @@ def plot_gradients(traces, ax=None, *, step=0, theory=False, guess=None):
         (line,) = ax.plot(number, values, label="theory" if index == 0 else "_theory", **theory_style(ax))
         handles += [line] if index == 0 else []
     if guess is not None:
-        handles += _draw_guess(ax, next(iter(profiles.values()))[0], float(guess))
+        handles += _draw_guess(ax, next(iter(profiles.values()))[0], guess)
     title = "Gradient of every layer"
     finish(ax, title + at_step(traces, step), x=_LAYERS, y="gradient (log scale)", handles=handles)
     said = (_gradients_in_words(label, trace, step, profiles[label]) for label, trace in traces.items())
@@ -109,10 +113,13 @@ def _predicted(label, trace, step):
     return profile * delta[-1]
 
 
-def _draw_guess(ax, delta, factor):
-    anchor = delta.values[:-1]
-    number = delta.numbers[:-1]
-    return ax.plot(number, anchor[-1:] * factor ** (number[-1:] - number), label="your guess", **guess_style(ax))
+def _draw_guess(ax, delta, guess):
+    anchor, number = delta.values[:-1][-1:], delta.numbers[:-1]
+    if isinstance(guess, Mapping):
+        number, values, marker = np.array(list(guess)), np.array(list(guess.values())), "x"
+    else:
+        values, marker = float(guess) ** (number[-1:] - number), ""
+    return ax.plot(number, anchor * values, label="your guess", marker=marker, **guess_style(ax))
 
 
 def _gradients_in_words(label, trace, step, profiles):

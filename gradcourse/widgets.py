@@ -1,4 +1,4 @@
-"""Widgets in a notebook that is saved: what stands in their place when nothing can move any more.
+"""What all widgets of the course share: sliders that can be read and typed, and what stands in a saved notebook.
 
 A saved notebook keeps no widget. JupyterLab then writes an error in its place and looks at no other form of the same
 output. So the still is an output of its own: hidden while the widget lives, and it hides the widget that is gone.
@@ -22,6 +22,31 @@ _HIDE_GONE = (
     f"<style>{_OUTPUT}:has(> .jp-OutputArea-output.jupyter-widgets):has(+ {_OUTPUT} .gradcourse-still)"
     " {display: none}</style>"
 )
+
+
+def set_silently(widget, value, observer):
+    """Set a value that an observer of this widget need not hear of: its echo would undo what a quick hand does next."""
+    widget.unobserve(observer, "value")
+    widget.value = value
+    widget.observe(observer, "value")
+
+
+def with_field(field, slider):
+    """Return a row of a field for a number and the slider that moves with it.
+
+    A screen reader reads the field's label: the label of a slider is not tied to its handle. And a number can be typed.
+    """
+
+    def follow(change):  # three digits are what a hand can mean
+        rounded = change.new if isinstance(change.new, int) else float(f"{change.new:.3g}")
+        set_silently(field, min(max(rounded, field.min), field.max), lead)
+
+    def lead(change):
+        set_silently(slider, change.new, follow)
+
+    slider.observe(follow, "value")
+    field.observe(lead, "value")
+    return ipywidgets.HBox([field, slider])
 
 
 class Still:
@@ -58,11 +83,8 @@ class Still:
 
     def _kept(self):
         bundle = self._bundle()
-        words, svg = escape(bundle["text/plain"]), bundle.get("image/svg+xml")
-        image = (
-            f'<img src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" alt="{words}">'
-            if svg
-            else ""
-        )
-        page = f'{_HIDE_GONE}<div class="gradcourse-still">{image}<p>{words} <i>Run this cell to move it.</i></p></div>'
-        return bundle | {"text/html": page}
+        words, svg = escape(bundle["text/plain"]), bundle.get("image/svg+xml", "")
+        address = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+        image = f'<img src="{address}" alt="{words}">' if svg else ""
+        told = f"<p>{words} <i>Run this cell to move it again.</i></p>"
+        return bundle | {"text/html": f'{_HIDE_GONE}<div class="gradcourse-still">{image}{told}</div>'}
