@@ -190,6 +190,16 @@ def walk(widget):
         yield from walk(child)
 
 
+def test_the_journal_notes_once_that_an_explorer_was_moved(monkeypatch):
+    noted = []
+    monkeypatch.setattr("gradcourse.journal.note", lambda *event: noted.append(event))
+    front = front_of(gc.Explorer("A line", lambda x: line_of(0, x, False), id="99-x1", x=Slider("end", 5, 1, 10)))
+    assert noted == []
+    for place in (6, 7):
+        front.hands["x"].value = place
+    assert noted == [("explore", "99-x1")]
+
+
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ def activation_functions():
     return Explorer(
         "Which gain does an activation need?",
         _draw,
+        id="04-x1",
         activation=Menu("activation φ", "gelu", _NAMES),
         gain=Slider("gain of the weights", 1.0, 0.3, 2.0, step=0.01),
         leak=Slider("slope a, leaky_relu's", 0.01, 0.0, 1.0, step=0.01),

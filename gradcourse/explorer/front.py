@@ -6,6 +6,7 @@ from html import escape
 
 import ipywidgets
 
+from gradcourse import journal
 from gradcourse.widgets import Still
 
 _SLICE = 0.02  # seconds that a run computes before sliders are listened to again
@@ -23,7 +24,7 @@ class Front:
     """
 
     def __init__(self, explorer):
-        self._explorer, self._task, self._follows, self._still = explorer, None, False, None
+        self._explorer, self._task, self._follows, self._still, self._noted = explorer, None, False, None, False
         widgets = {name: control.widget() for name, control in explorer.controls.items()}
         self.hands = {name: hand for name, (hand, _) in widgets.items()}
         for name, hand in self.hands.items():
@@ -62,6 +63,9 @@ class Front:
         self._redraw()
 
     def _moved(self, name, value):
+        if not self._noted and self._explorer.id:
+            self._noted = True
+            journal.note("explore", self._explorer.id)
         self._explorer.values[name] = value
         if self._task is not None:
             setattr(self._seen, name, value)

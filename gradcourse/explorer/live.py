@@ -12,11 +12,12 @@ class Explorer:
 
     Attributes:
         name: its heading.
+        id: of it, such as "03-x1"; may be empty.
         values: name of a control -> where it stands.
         picture: the Picture that is shown.
     """
 
-    def __init__(self, name, draw, **controls):
+    def __init__(self, name, draw, *, id="", **controls):
         """Make an explorer.
 
         Args:
@@ -24,9 +25,10 @@ class Explorer:
             draw: a function ``draw(**values)`` that returns a Picture in at most 40 ms; or, for what takes longer, a
                 generator function ``draw(values)`` that yields Pictures while it works: it stands behind a button, and
                 each attribute of ``values`` is where that control stands now.
+            id: under which the learner's journal notes that it was moved, such as "03-x1"; empty: not at all.
             controls: name of an argument or attribute -> Slider, Menu or Toggle.
         """
-        self.name, self._draw, self._controls = name, draw, controls
+        self.name, self.id, self._draw, self._controls = name, id, draw, controls
         self.values = {key: control.value for key, control in controls.items()}
         self._runs = inspect.isgeneratorfunction(draw)
         self._front = None

@@ -22,6 +22,7 @@ def phase_diagram():
     return Explorer(
         "Ordered, critical or chaotic?",
         _draw,
+        id="05-x1",
         activation=Menu("activation", "relu", _NAMES),
         weights=Slider("weight variance x fan-in", 0.33, 0.01, _WEIGHTS, step=0.01),
         biases=Slider("bias variance", 0.005, 0.0, _BIASES, step=0.005),

@@ -14,9 +14,9 @@ from gradcourse.plots import COLOURS
 
 INK, SOFT, FAINT = "#1a1a1a", "#595959", "#dddddd"  # on white: text, ticks (7:1), grid
 DASHES = {"-": "", "--": "8 5", ":": "2 4", "-.": "9 4 2 4"}
-_WIDTH, _HEIGHT = 460, 330  # of a panel, in the units of the SVG
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 62, 50
-_CHARACTER = 7.2  # width of one, on average, at the size of the legend
+_WIDTH, _HEIGHT = 460, 334  # of a panel, in the units of the SVG
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 66, 50
+_CHARACTER = 7.8  # width of one, on average, at the size of the legend
 
 
 @dataclass

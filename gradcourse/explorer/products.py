@@ -31,6 +31,7 @@ def matrix_products():
     return Explorer(
         "What does a product of matrices do to a vector?",
         _draw,
+        id="02-x1",
         kind=Menu("kind of factors", "Gaussian", _KINDS),
         size=Slider("size n (random ones)", 4, 2, _WIDEST),
         gain=Slider("gain, on every factor", 1.0, 0.4, 2.5, step=0.01, log=True),

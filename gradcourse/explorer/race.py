@@ -27,6 +27,7 @@ def optimizer_race():
     return Explorer(
         "Race on turned ground",
         _draw,
+        id="09-x1",
         surface=Menu("surface", "saddle", tuple(_SURFACES)),
         angle=Slider("turned by (degrees)", 45, 0, 90),
         tilt=Slider("tilt along the ravine", 0.0, -0.3, 0.3, step=0.01),
