@@ -96,6 +96,7 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
         if name == "probe":
             assert outputs[0]["data"]["text/plain"] == [repr(sys.prefix)]
 
+    @pytest.mark.slow
     def test_start_page_shows_what_was_done_and_leads_on(page, tmp_path, monkeypatch):
         kept = {"GRADCOURSE_UNATTENDED": "0", "GRADCOURSE_DATA_DIR": str(tmp_path / "data")}
         for name, value in kept.items():
@@ -116,3 +117,25 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
             step.focus()
             page.keyboard.press("Enter")
             page.locator(".lm-TabBar-tabLabel", has_text="01_gradients_you_can_trust.ipynb").wait_for(timeout=60_000)
+
+    def with_explorer():
+        names = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("0[2-9]*.ipynb"))
+        return [pytest.param(name, marks=pytest.mark.slow if name[:2] != "03" else ()) for name in names]
+
+    @pytest.mark.parametrize("name", with_explorer())
+    def test_exported_lesson_shows_its_explorer_as_a_still(name, page, tmp_path):
+        from nbconvert import HTMLExporter
+
+        lesson = REPOSITORY / "notebooks" / f"{name}.ipynb"
+        (shown,) = [
+            one for cell in code_cells(lesson) for one in cell["outputs"] if "image/svg+xml" in one.get("data", {})
+        ]
+        path = tmp_path / "lesson.html"
+        path.write_text(HTMLExporter().from_filename(str(lesson))[0], encoding="utf-8")
+        page.goto(path.as_uri(), wait_until="domcontentloaded")
+        still = page.locator("svg[role=img]")
+        assert still.is_visible()
+        assert still.bounding_box()["width"] > 400
+        words = "".join(shown["data"]["text/plain"]).partition(": ")[2]
+        assert still.locator("title").first.text_content() == words
+        still.screenshot(path=tmp_path / f"{name}.png")

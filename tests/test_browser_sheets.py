@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from browsing import CHROMIUM, browser_page, opened, run_cell, wait_for_kernel
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).parents[1]
 SLUG = "03_sigmoid_tanh_vanishing"
