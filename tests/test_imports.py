@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "diagnosis": {"recording", "theory", "training"},
     "clinic": {"models", "optimizers", "recording", "sweeps", "training"},
     "predictions": set(),
-    "explorer": {"diagnosis", "plots", "predictions", "recording", "sweeps", "theory", "training"},
+    "explorer": {"data", "diagnosis", "models", "plots", "predictions", "recording", "sweeps", "theory", "training"},
     # Questions about traces need them measured; those about optimizers have one as their oracle.
     "sheets": {"clinic", "data", "models", "optimizers", "recording", "theory", "training"},
     "authoring": set(),
