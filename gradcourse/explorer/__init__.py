@@ -4,13 +4,16 @@
 """
 
 from gradcourse.explorer.activations import activation_functions
+from gradcourse.explorer.clipping import clipping
 from gradcourse.explorer.controls import Menu, Slider, Toggle
 from gradcourse.explorer.live import Explorer
+from gradcourse.explorer.normalization import batchnorm
 from gradcourse.explorer.phases import phase_diagram
 from gradcourse.explorer.picture import Axis, Panel, Picture
 from gradcourse.explorer.products import matrix_products
 from gradcourse.explorer.profile import gradients
 from gradcourse.explorer.race import optimizer_race
+from gradcourse.explorer.skips import residual
 
 __all__ = [
     "Axis",
@@ -21,8 +24,11 @@ __all__ = [
     "Slider",
     "Toggle",
     "activation_functions",
+    "batchnorm",
+    "clipping",
     "gradients",
     "matrix_products",
     "optimizer_race",
     "phase_diagram",
+    "residual",
 ]

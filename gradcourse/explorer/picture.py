@@ -14,6 +14,12 @@ from gradcourse.plots import COLOURS
 
 INK, SOFT, FAINT = "#1a1a1a", "#595959", "#dddddd"  # on white: text, ticks (7:1), grid
 DASHES = {"-": "", "--": "8 5", ":": "2 4", "-.": "9 4 2 4"}
+MARKERS = {  # as paths from their centre
+    "o": "m-3.4 0a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0-6.8 0",
+    "s": "m-3.2-3.2h6.4v6.4h-6.4z",
+    "^": "m0-4.4l4.2 7.4h-8.4z",
+    "D": "m0-4.4l4.4 4.4l-4.4 4.4l-4.4-4.4z",
+}
 _WIDTH, _HEIGHT = 460, 334  # of a panel, in the units of the SVG
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 66, 50
 _CHARACTER = 7.8  # width of one, on average, at the size of the legend
@@ -95,20 +101,20 @@ class Panel:
             label: in the legend, "" for none.
             colour: a number of the course's colours, or a colour.
             dash: one of DASHES.
-            marker: whether each point is marked.
+            marker: what marks each point, one of MARKERS, True for a circle; nothing where it is false.
             width: of the stroke.
         """
-        colour = colour_of(colour)
+        colour, marker = colour_of(colour), "o" if marker is True else marker
         places = self._places(x, y)
         path = _path(places)
         style = f'stroke="{colour}" stroke-width="{width}" fill="none" stroke-linejoin="round"'
         style += f' stroke-dasharray="{DASHES[dash]}"' if DASHES[dash] else ""
         self._drawn.append(f'<path d="{path}" {style}/>')
         if marker:
-            dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.4"/>' for a, b in places if math.isfinite(a + b))
-            self._drawn.append(f'<g fill="{colour}">{dots}</g>')
+            dots = "".join(f"M{a:.1f} {b:.1f}{MARKERS[marker]}" for a, b in places.tolist() if math.isfinite(a + b))
+            self._drawn.append(f'<path d="{dots}" fill="{colour}"/>')
         if label:
-            self._legend.append((label, style, colour if marker else ""))
+            self._legend.append((label, style, colour, marker))
 
     def point(self, x, y, label="", *, colour=INK, text="", size=8):
         """Draw one large point, with a text beside it and an entry in the legend where they are given."""
@@ -121,7 +127,7 @@ class Panel:
         if text:
             self.text(x, y, text, lift=size + 6)
         if label:
-            self._legend.append((label, "", colour))
+            self._legend.append((label, "", colour, "o"))
 
     def text(self, x, y, text, *, colour=INK, lift=0, anchor="middle"):
         """Write a text at a point, so many units above it."""
@@ -171,14 +177,14 @@ class Panel:
     def _entries(self):
         """Write the legend between title and data, in up to two rows."""
         x, y = _LEFT, 38
-        for label, style, dot in self._legend:
+        for label, style, colour, marker in self._legend:
             needs = 38 + _CHARACTER * len(label)
             if x > _LEFT and x + needs > _WIDTH:
                 x, y = _LEFT, y + 17
             if style:
                 yield f'<path d="M{x:.0f} {y}h24" {style}/>'
-            if dot:
-                yield f'<circle cx="{x + 12:.0f}" cy="{y}" r="4" fill="{dot}"/>'
+            if marker:
+                yield f'<path d="M{x + 12:.0f} {y}{MARKERS[marker]}" fill="{colour}"/>'
             yield f'<text x="{x + 30:.0f}" y="{y + 4.5}" font-size="13" fill="{INK}">{escape(label)}</text>'
             x += needs + 8
 

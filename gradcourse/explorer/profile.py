@@ -4,40 +4,53 @@ import numpy as np
 
 from gradcourse.explorer.controls import Menu, Slider
 from gradcourse.explorer.live import Explorer
+from gradcourse.explorer.networks import plain, plain_in_theory
 from gradcourse.explorer.picture import Axis, Panel, Picture
-from gradcourse.theory import gradient_factor
-from gradcourse.training import Config, run
+from gradcourse.recording import factor_per_layer
 
-_ACTIVATIONS = ("sigmoid", "tanh", "relu", "gelu", "selu")
+_ACTIVATIONS = ("sigmoid", "tanh", "relu", "elu")
+_DEEPEST = 40
+_LAYERS = "layer (1 = next to the input)"
 
 
 def gradients():
-    """Return the Explorer of depth, gain and activation against the size of delta in each layer."""
+    """Return the Explorer of activation, depth and gain against the gradient and the signal of each layer."""
+    plain(_DEEPEST, "sigmoid", init="xavier")  # draws the weights, which would hold up the first move
     return Explorer(
         "Where does the gradient go?",
         _draw,
+        id="03-x1",
         activation=Menu("activation", "sigmoid", _ACTIVATIONS),
-        depth=Slider("depth (layers)", 20, 2, 40),
-        gain=Slider("gain of Xavier's weights", 1.0, 0.25, 4.0, step=0.05),
+        depth=Slider("depth (layers)", 20, 3, _DEEPEST),
+        gain=Slider("gain of Xavier's weights", 1.0, 0.1, 16.0, step=0.02, log=True),
     )
 
 
 def _draw(activation, depth, gain):
-    config = Config(depth=depth, width=64, activation=activation, init="xavier", gain=gain, batch_size=64, steps=0)
-    trace = run(config)
-    delta = trace.delta[0]
-    measured, theory = trace.factor_per_layer("delta"), gradient_factor(activation, gain**2) ** 0.5
-    layers = np.arange(1, len(delta) + 1)
+    signal, delta = plain(depth, activation, init="xavier", gain=gain)
+    signal_theory, share = plain_in_theory(depth, activation, init="xavier", gain=gain)
+    backward = _panel("Backwards: the gradient", "RMS of dL/dh", (1e-18, 1e6), delta, share * delta[-1])
+    forward = _panel("Forwards: the pre-activations", "RMS of h", (1e-6, 1e6), signal, signal_theory)
+    return Picture((backward, forward), _words(activation, depth, gain, delta, share, signal))
+
+
+def _panel(title, label, ends, measured, theory):
+    layers = np.arange(1, len(measured) + 1)
     panel = Panel(
-        "Gradient of each layer, at initialization",
-        Axis("layer (1 is the first)", 1, 40),
-        Axis("RMS of dL/dh", 1e-16, 1e4, log=True),
+        title,
+        Axis(_LAYERS, 0, _DEEPEST + 1, ticks={n: str(n) for n in (1, 10, 20, 30, 40)}),
+        Axis(label, *ends, log=True),
     )
-    panel.line(layers, delta, "measured", colour=0, marker=True)
-    panel.line(layers, delta[-1] * theory ** (layers[-1] - layers), "theory", dash="--")
-    words = (
-        f"{depth} {activation} layers, gain {gain:g}: the gradient changes by {measured:.3f} per layer on its way to the "
-        f"input, theory for wide layers says {theory:.3f}. From the last layer to the first: a factor of "
-        f"{delta[0] / delta[-1]:.1e}."
+    panel.line(layers, measured, "measured", colour=0, marker="o")
+    panel.line(layers, theory, "theory, wide layers", width=1.5)
+    return panel
+
+
+def _words(activation, depth, gain, delta, share, signal):
+    measured, theory = (factor_per_layer(values[:-1]) for values in (delta, share))
+    return (
+        f"{depth} {activation} layers, gain {gain:.3g}: on its way to the input the gradient is multiplied by "
+        f"{measured:.3f} per layer, theory says {theory:.3f}. "
+        f"From the last hidden layer to the first that makes a factor of {delta[0] / delta[-2]:.2g}. "
+        f"The pre-activations have RMS {signal[0]:.2g} at layer 1 and {signal[-2]:.2g} at layer {depth - 1}."
     )
-    return Picture((panel,), words)
