@@ -210,6 +210,14 @@ def test_without_a_button_a_run_shows_its_end():
     assert one.picture.words == "step 399 at rate 1"
 
 
+def test_a_control_that_moves_while_nothing_runs_asks_for_the_button():
+    one = trainer()
+    front = front_of(one)
+    front.hands["rate"].value = 0.5
+    assert "Press Train" in front._words.value
+    assert one.picture.words == "step 399 at rate 0.1"
+
+
 def pressed(act):
     """Press Train and act for a while; return the explorer, its front and the most pieces done without a pause."""
     one = trainer()
@@ -243,6 +251,32 @@ def test_a_run_goes_on_to_its_end_while_the_kernel_listens():
 def test_a_slider_acts_on_the_run_that_is_going_on():
     one, _, _ = pressed(lambda turn, front: turn == 3 and setattr(front.hands["rate"], "value", 0.5))
     assert one.picture.words == "step 399 at rate 0.5"
+
+
+def test_a_move_by_code_acts_on_the_run_that_is_going_on():
+    one = trainer()
+
+    async def session():
+        front = front_of(one)
+        front.button.click()
+        await asyncio.sleep(0)
+        one.move(rate=0.5)
+        await front._task
+
+    asyncio.run(session())
+    assert one.picture.words == "step 399 at rate 0.5"
+
+
+def test_what_a_front_end_computes_anew_is_no_move():
+    drawn = []
+    one = gc.Explorer(
+        "Training", lambda rate: drawn.append(rate) or line_of(1, 5, False), rate=Slider("r", 0.05, 0.01, 1.0, log=True)
+    )
+    front = front_of(one)
+    drawn.clear()
+    front.hands["rate"].value = 0.05 * (1 + 2e-16)
+    front.hands["rate"].value = 0.05 * (1 + 1e-12)
+    assert drawn == []
 
 
 def test_stop_stops_and_the_next_press_begins_again():

@@ -76,10 +76,12 @@ def test_profiles_are_drawn_beside_theory(explorer, position):
 
 def test_point_stands_where_the_sliders_are(explorer):
     explorer.move(activation="tanh", weights=2.5, biases=0.5)
-    circle = re.search(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="10"', explorer.picture.svg())
-    x, y = map(float, circle.groups())
-    assert (x - 72) / (460 - 72 - 14) == pytest.approx(0.5, abs=1e-3)
-    assert (y - 62) / (330 - 62 - 50) == pytest.approx(0.5, abs=1e-3)
+    svg = explorer.picture.svg()
+    x, y = map(float, re.search(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="10"', svg).groups())
+    inner = re.search(r'<svg x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"', svg)
+    left, top, width, height = map(float, inner.groups())
+    assert (x - left) / width == pytest.approx(0.5, abs=1e-3)
+    assert (y - top) / height == pytest.approx(0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("change", [{"activation": "tanh"}, {"weights": 0.5}, {"biases": 0.1}])

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import html
 import re
 from importlib import import_module
 from itertools import pairwise
@@ -266,9 +267,10 @@ def test_measured_numbers_are_found(text, numbers):
         ("took 3.2 s", "took TIME"),
         ("12 ms per step", "TIME per step"),
         ("1.5 µs ± 3 ns", "TIME ± TIME"),
+        ('<svg role="img"><title>1.5</title>\n<svg x="2"><path d="M1.5 2"/></svg></svg>', "SVG"),
     ],
 )
-def test_sanitizers_replace_reprs_addresses_and_times(text, left):
+def test_sanitizers_replace_reprs_addresses_times_and_stills(text, left):
     assert sanitized(text) == left
 
 
@@ -288,10 +290,11 @@ def test_sanitizers_leave_measured_numbers(text):
     assert sanitized(text) == text
 
 
-def test_sanitizers_are_of_three_kinds():
+def test_sanitizers_are_of_four_kinds():
     lines = (TESTS / "nbval_sanitize.cfg").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("[")] == ["[figure reprs]", "[object addresses]", "[times]"]
-    assert len(patterns()) == sum(line.startswith("regex:") for line in lines) == 3
+    kinds = ["[figure reprs]", "[object addresses]", "[times]", "[stills of explorers]"]
+    assert [line for line in lines if line.startswith("[")] == kinds
+    assert len(patterns()) == sum(line.startswith("regex:") for line in lines) == 4
 
 
 # -- what is stored ---------------------------------------------------------------------------------------------------
@@ -312,6 +315,17 @@ def test_each_image_has_alt_text(path):
     outputs = [output for cell in code_cells(path) for output in cell.outputs]
     images = [output for output in outputs if "image/png" in output.get("data", {})]
     assert all(len(output.metadata["image/png"]["alt"].split()) >= 5 for output in images)
+
+
+@each(LESSONS)
+def test_each_explorer_has_a_still_that_says_its_numbers(path):
+    outputs = [output.data for cell in code_cells(path) for output in cell.outputs if "data" in output]
+    stills = [data for data in outputs if "image/svg+xml" in data]
+    assert len(stills) == ("02" <= path.name[:2] <= "09")
+    for data in stills:
+        words = data["text/plain"].partition(": ")[2]
+        assert f"<title>{html.escape(words)}</title>" in data["image/svg+xml"]
+        assert NUMBER.search(words)
 
 
 @each([START, *LESSONS, *SOLUTIONS, *SHEETS])

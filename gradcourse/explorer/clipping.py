@@ -33,8 +33,8 @@ def clipping():
         clip=Toggle("clip the gradient", True),
         threshold=Slider("clip threshold", 1.0, 0.001, 1000.0, step=0.1, log=True),
         rate=Slider("learning rate", 0.05, 0.0005, 5.0, step=0.1, log=True),
-        depth=Slider("depth (layers), from the next start", 10, 10, 30, step=10),
-        slow=Toggle("slow motion: time to move the threshold", False),
+        depth=Slider("depth at the next start", 10, 10, 30, step=10),
+        slow=Toggle("slow motion", False),
     )
 
 

@@ -88,7 +88,8 @@ class Menu:
         import ipywidgets
 
         # Not a drop-down list: in JupyterLab the arrow keys that would move it leave the cell.
-        told = {"options": list(self.options), "value": self.value, "description": self.label}
+        options = [(option.replace(" ", "\N{NO-BREAK SPACE}"), option) for option in self.options]
+        told = {"options": options, "value": self.value, "description": self.label}
         hand = ipywidgets.RadioButtons(**told, orientation="horizontal", style=_LOOK["style"], layout={"width": "auto"})
         return hand, hand
 

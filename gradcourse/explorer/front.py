@@ -1,6 +1,7 @@
 """The widgets of an explorer."""
 
 import asyncio
+import math
 import time
 from html import escape
 
@@ -63,6 +64,8 @@ class Front:
         self._redraw()
 
     def _moved(self, name, value):
+        if _are_close(value, self._explorer.values[name]):
+            return
         if not self._noted and self._explorer.id:
             self._noted = True
             journal.note("explore", self._explorer.id)
@@ -75,6 +78,8 @@ class Front:
     def _redraw(self):
         if not self._explorer.runs:
             self._explorer.draw()
+        elif self._task is None:
+            self._words.value = _WORDS.format("Press Train to see what this does.")
 
     # -- a run
 
@@ -104,3 +109,8 @@ class Front:
 
     def _offer(self, description, tooltip):
         self.button.description, self.button.tooltip = description, tooltip
+
+
+def _are_close(value, before):
+    """Whether a value is the one before: the front end computes a log slider's anew and sends it back."""
+    return value == before or (isinstance(value, float) and math.isclose(value, before, rel_tol=1e-9))

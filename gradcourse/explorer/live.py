@@ -44,10 +44,11 @@ class Explorer:
             ValueError: for a control that is not there, or a place where it can't stand.
         """
         accepted = {key: self._accepted(key, value) for key, value in values.items()}
-        self.values |= accepted
         if self._front is not None:
             self._front.follow(accepted)
-        elif self._runs:
+            return
+        self.values |= accepted
+        if self._runs:
             self.picture = self._last_picture()
         else:
             self.draw()

@@ -21,7 +21,7 @@ def residual():
         "How large may a residual branch be?",
         _draw,
         id="08-x1",
-        scale=Slider("scale of the branches, alpha", 1.0, 0.0, _LARGEST, step=0.01),
+        scale=Slider("scale of branches, alpha", 1.0, 0.0, _LARGEST, step=0.01),
         blocks=Slider("blocks", 32, 4, _MOST),
         skip=Toggle("skip connections", True),
     )
