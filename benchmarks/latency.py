@@ -5,7 +5,8 @@
 
 Every round presses an arrow key once on each contestant's slider, in turn. The clock starts with the browser's key
 event; the end is the first moment after a frame in which picture elements (SVG, canvas, image) were seen to change
-for the last time, half a second without change being the proof. ipympl and playwright come with the extras bench and test.
+for the last time, half a second without change being the proof. ipympl and playwright come with the extras bench and
+test.
 """
 
 import argparse
