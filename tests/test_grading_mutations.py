@@ -62,7 +62,9 @@ def change_notebook(rng, notebook):
     kind = rng.randrange(9)
     if kind < 5:
         cell = cells[place]
-        cell["source"] = change_text(rng, "".join(cell["source"]))
+        source = cell.get("source")  # may be anything by now
+        whole = isinstance(source, str | list) and all(isinstance(part, str) for part in source)
+        cell["source"] = change_text(rng, "".join(source) if whole else "")
     elif kind == 5:
         del cells[place]
     elif kind == 6:
