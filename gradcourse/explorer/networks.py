@@ -13,13 +13,10 @@ from torch.nn.functional import batch_norm, cross_entropy, layer_norm
 
 from gradcourse import models
 from gradcourse.data import digits
+from gradcourse.explorer.wide_layers import WideLayers
 
 WIDTH = 96
 _PIXELS, _CLASSES = 64, 10
-_EDGE, _NODES = 9.0, 720  # standard deviations; nodes lie between kinks and jumps at 0
-_MIDDLES = (torch.arange(_NODES, dtype=torch.float64) + 0.5) * (2 * _EDGE / _NODES) - _EDGE
-_DENSITY = torch.exp(-0.5 * _MIDDLES**2)
-_DENSITY /= _DENSITY.sum()
 
 
 @models.one_thread()
@@ -111,23 +108,15 @@ def _rms(tensors):
 def plain_in_theory(depth, activation, *, init, gain=1.0):
     """Return what theory for wide layers says of `plain` without a norm.
 
-    As gradcourse.theory.variance_map and gradient_profile, whose adaptive means take too long for a slider.
-
     Returns:
         RMS of h, and RMS of dL/dh as a share of the last layer's, float64 arrays (depth,).
     """
-    phi, q, variances = models.make_activation(activation), 1.0, []  # q: the mean square of what a layer gets
+    unit, q, variances = WideLayers(activation, 1.0), 1.0, []  # q: the mean square of what a layer gets
     for layer in range(1, depth + 1):
         fan_in, fan_out = _PIXELS if layer == 1 else WIDTH, _CLASSES if layer == depth else WIDTH
         variances.append(fan_in * models.weight_variance(init, gain, fan_in, fan_out) * q)
-        q = float(phi(math.sqrt(variances[-1]) * _MIDDLES).square() @ _DENSITY)
+        q = float(unit.next_variance(variances[-1])[0])
     back = [width * models.weight_variance(init, gain, WIDTH, width) for width in (WIDTH, _CLASSES)]
-    factors = _mean_square_slopes(phi, variances[:-1]) * np.array([back[0]] * (depth - 2) + [back[1]])
+    factors = unit.gradient_factor(variances[:-1]) * np.array([back[0]] * (depth - 2) + [back[1]])
     shares = np.cumprod(np.append(factors, 1.0)[::-1])[::-1]
     return np.sqrt(variances), np.sqrt(shares)
-
-
-def _mean_square_slopes(phi, variances):
-    u = torch.tensor(variances, dtype=torch.float64).sqrt()[:, None] * _MIDDLES  # (layers, nodes)
-    (slopes,) = torch.autograd.grad(phi(u.requires_grad_()).sum(), u)
-    return (slopes.square() @ _DENSITY).numpy()
