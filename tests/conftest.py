@@ -18,7 +18,7 @@ if sys.platform != "linux":
     collect_ignore += ["test_grading_mutations.py"]  # sandboxes, and so grading, need Linux or a container
     ALLOWED_SKIPS |= {
         "tests/test_start.py": "Windows has no POSIX signals; a small or read-only disk is mounted on Linux alone",
-        "tests/test_browser.py": "the workflow installs Chromium on Linux alone",
+        "tests/test_browser": "the workflow installs Chromium on Linux alone",
     }
 elif os.geteuid() != 0:
     ALLOWED_SKIPS |= {
@@ -38,6 +38,17 @@ def pytest_collection_modifyitems(config, items):
     slow = [item for item in items if item.get_closest_marker("slow")]
     config.hook.pytest_deselected(items=slow)
     items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture
+def page():
+    """A fresh browser window."""
+    from browsing import CHROMIUM, browser_page
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with browser_page() as page:
+        yield page
 
 
 def in_ci():

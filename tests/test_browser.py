@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, browser_page, code_cells, notebook_of, opened, run_all_cells
+from browsing import CHROMIUM, code_cells, notebook_of, opened, run_all_cells
 from test_workspace import free_port, running_lab
 
 from gradcourse import journal
@@ -58,15 +58,6 @@ def take_picture(page, path):
     page.locator(".jp-OutputArea-output img").first.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     page.screenshot(path=path)
-
-
-@pytest.fixture
-def page():
-    """A fresh browser window."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with browser_page() as page:
-        yield page
 
 
 def lessons():

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, browser_page, opened, run_cell, wait_for_kernel
+from browsing import CHROMIUM, opened, run_cell, wait_for_kernel
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -31,13 +31,6 @@ def place_of(path, id):
 
 
 if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
-
-    @pytest.fixture
-    def page():
-        if CHROMIUM is None:
-            pytest.skip("no Chromium on this machine")
-        with browser_page() as page:
-            yield page
 
     def answer(page, path, source):
         """Write an answer into the cell of the first question, check it, and return what the check says."""
