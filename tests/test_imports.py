@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "predictions": {"journal", "widgets"},
     "widgets": {"journal"},
     "learner": {"journal", "plots"},
-    "explorer": {"data", "journal", "models", "plots", "widgets", "theory", "training"},
+    "explorer": {"data", "journal", "models", "plots", "recording", "theory", "training", "widgets"},
     # Questions about traces need them measured; those about optimizers have one as their oracle.
     "sheets": {"clinic", "data", "journal", "models", "optimizers", "recording", "theory", "training"},
     "authoring": set(),

@@ -416,8 +416,9 @@ def test_compare_labels_the_outer_panels(sigmoid, count):
 
 
 def test_compare_leaves_no_figure_behind_when_the_plot_refuses(sigmoid):
+    before = matplotlib.pyplot.get_fignums()
     with pytest.raises(ValueError, match="holds no Config"):
         gc.compare({"one": replace(sigmoid, config=None)}, theory=True)
     with pytest.raises(ValueError, match="needs a Trace or a mapping"):
         gc.compare([sigmoid])
-    assert matplotlib.pyplot.get_fignums() == []
+    assert matplotlib.pyplot.get_fignums() == before
