@@ -6,7 +6,6 @@ Other front ends take from one output what they know.
 """
 
 import asyncio
-import base64
 import os
 from html import escape
 
@@ -15,7 +14,7 @@ from IPython.display import display, update_display
 
 from gradcourse.journal import unattended
 
-_UNTIL_RENEWED = 0.5  # seconds after the last change
+_UNTIL_RENEWED = 1.0  # seconds after the last change
 _OUTPUT = ".jp-OutputArea-child"
 _HIDE_STILL = f"<style>{_OUTPUT}:has(.gradcourse-live) + {_OUTPUT}:has(.gradcourse-still) {{display: none}}</style>"
 _HIDE_GONE = (
@@ -58,17 +57,17 @@ class Still:
         Args:
             box: the widget.
             bundle: function without arguments that returns what stands in its place: MIME type -> "text/plain" and, if
-                there is a picture, "image/svg+xml".
+                there is a picture, "image/png" in base64.
         """
         self._bundle, self._handle, self._renewal = bundle, None, None
         whole = ipywidgets.VBox([ipywidgets.HTML(_HIDE_STILL), box])
         whole.add_class("gradcourse-live")
-        live = whole._repr_mimebundle_()
+        live, data = whole._repr_mimebundle_(), bundle()
         if "JPY_SESSION_NAME" in os.environ and not unattended():  # JupyterLab, whose pages the styles are made for
-            display(live | {"text/plain": bundle()["text/plain"]}, raw=True)
-            self._handle = display(self._kept(), raw=True, display_id=True)
+            display(live | {"text/plain": data["text/plain"]}, raw=True)
+            self._handle = display(_kept(data), raw=True, metadata=_alt(data), display_id=True)
         else:
-            display(live | bundle(), raw=True)
+            display(live | data, raw=True, metadata=_alt(data))
 
     def renew(self):
         """Have the still show the present state, once nothing has changed for a moment."""
@@ -76,15 +75,23 @@ class Still:
             return
         if self._renewal is not None:
             self._renewal.cancel()
-        self._renewal = asyncio.get_running_loop().call_later(_UNTIL_RENEWED, self._keep)
+        self._renewal = asyncio.ensure_future(self._keep())
 
-    def _keep(self):
-        update_display(self._kept(), raw=True, display_id=self._handle.display_id)
+    async def _keep(self):
+        """Draw in a thread: it takes longer than a slider can wait."""
+        await asyncio.sleep(_UNTIL_RENEWED)
+        data = await asyncio.get_running_loop().run_in_executor(None, self._bundle)
+        update_display(_kept(data), raw=True, metadata=_alt(data), display_id=self._handle.display_id)
 
-    def _kept(self):
-        bundle = self._bundle()
-        words, svg = escape(bundle["text/plain"]), bundle.get("image/svg+xml", "")
-        address = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-        image = f'<img src="{address}" alt="{words}">' if svg else ""
-        told = f"<p>{words} <i>Run this cell to move it again.</i></p>"
-        return bundle | {"text/html": f'{_HIDE_GONE}<div class="gradcourse-still">{image}{told}</div>'}
+
+def _kept(data):
+    """Return what stands in place of a widget, with a page that hides what JupyterLab says of the widget."""
+    words, png = escape(data["text/plain"]), data.get("image/png")
+    image = f'<img src="data:image/png;base64,{png}" alt="{words}">' if png else ""
+    told = f"<p>{words} <i>Run this cell to move it again.</i></p>"
+    return data | {"text/html": f'{_HIDE_GONE}<div class="gradcourse-still">{image}{told}</div>'}
+
+
+def _alt(data):
+    """Return the metadata in which nbconvert finds the alt text."""
+    return {"image/png": {"alt": data["text/plain"]}} if "image/png" in data else {}

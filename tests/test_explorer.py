@@ -9,9 +9,10 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import gradcourse as gc
-from gradcourse.explorer import Axis, Menu, Panel, Picture, Slider, Toggle
+from gradcourse.explorer import Axis, Menu, Panel, Picture, Slider, Toggle, still
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -108,6 +109,24 @@ def test_a_point_that_is_nowhere_is_left_out():
     panel.point(math.nan, 1)
     panel.text(1, math.inf, "far")
     assert panel._drawn == []
+
+
+def test_a_still_draws_all_that_the_picture_does():
+    panel = Panel("Title", Axis("x", 0, 10), Axis("y", 1e-3, 1, log=True))
+    panel.line([0, 10], [1, 0.1], "the line", colour=0, dash="--", marker="s")
+    panel.line([0, 10], [0.1, 1])
+    panel.point(5, 0.1, "here", colour=1)
+    panel.text(5, 0.5, "a text")
+    panel.area([0, 10, 10], [0.1, 0.1, 1], colour=2)
+    figure = Figure()
+    ax = figure.add_subplot()
+    still._draw(ax, panel)
+    assert ax.lines[0].get_ydata().tolist() == [1, 0.1]
+    assert [text.get_text() for text in ax.get_legend().texts] == ["the line", "here"]
+    assert [len(ax.lines), len(ax.patches), len(ax.texts)] == [3, 1, 1]
+    assert (ax.get_yscale(), ax.get_xlim(), ax.get_title(loc="left")) == ("log", (0, 10), "Title")
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(panel.y.labelled_ticks().values())
+    assert still.png(Picture((panel, panel), "")).startswith(b"\x89PNG")
 
 
 # -- moving -----------------------------------------------------------------------------------------------------------
@@ -294,7 +313,8 @@ def shown(code, **variables):
 import os, sys
 os.environ.update({variables!r})
 import IPython.display
-def display(data, raw=False, **options):
+def display(data, raw=False, metadata=None, **options):
+    assert "image/png" not in data or metadata == {{"image/png": {{"alt": data["text/plain"]}}}}
     kept = "still" if "gradcourse-still" in data.get("text/html", "") else ""
     print(sorted(data), "|", data["text/plain"], "|", kept)
     return type("Handle", (), {{"display_id": "x"}})
@@ -313,15 +333,15 @@ WORDS = "Where the line ends: It ends at 5, 10."
 
 def test_a_front_end_gets_the_widget_the_still_and_the_words_in_one_output():
     (line,) = shown("explorer()._ipython_display_()")
-    assert line == f"{[WIDGET, 'image/svg+xml', 'text/plain']} | {WORDS} | "
+    assert line == f"{[WIDGET, 'image/png', 'text/plain']} | {WORDS} | "
 
 
 def test_jupyterlab_gets_the_still_as_an_output_of_its_own():
     live, still = shown("explorer()._ipython_display_()", JPY_SESSION_NAME="lesson.ipynb", GRADCOURSE_UNATTENDED="0")
     assert live == f"{[WIDGET, 'text/plain']} | {WORDS} | "
-    assert still == f"{['image/svg+xml', 'text/html', 'text/plain']} | {WORDS} | still"
+    assert still == f"{['image/png', 'text/html', 'text/plain']} | {WORDS} | still"
 
 
 def test_without_ipywidgets_the_still_appears():
     (line,) = shown("sys.modules['ipywidgets'] = None\nexplorer()._ipython_display_()")
-    assert line == f"{['image/svg+xml', 'text/plain']} | {WORDS} | "
+    assert line == f"{['image/png', 'text/plain']} | {WORDS} | "

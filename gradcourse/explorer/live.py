@@ -1,5 +1,6 @@
 """An explorer: controls beside a picture that follows them."""
 
+import base64
 import inspect
 from types import SimpleNamespace
 
@@ -103,10 +104,12 @@ class Explorer:
 
             self._front = self._front or Front(self)
         except ImportError:  # no ipywidgets
-            display(self.still(), raw=True)
+            display(self.still(), raw=True, metadata={"image/png": {"alt": repr(self)}})
         else:
             self._front.display()
 
     def still(self):
         """Return what stands where nothing can move: MIME type -> picture or words."""
-        return {"text/plain": repr(self), "image/svg+xml": self.picture.svg()}
+        from gradcourse.explorer.still import png  # loads matplotlib
+
+        return {"text/plain": repr(self), "image/png": base64.b64encode(png(self.picture)).decode()}

@@ -84,11 +84,13 @@ class Panel:
         title: above it, one line.
         x: the horizontal Axis.
         y: the vertical Axis.
+        marks: what was drawn, as (method, its arguments by name), for who draws it otherwise.
     """
 
     title: str
     x: Axis
     y: Axis
+    marks: list = field(default_factory=list, repr=False)
     _drawn: list = field(default_factory=list, repr=False)
     _legend: list = field(default_factory=list, repr=False)
 
@@ -105,6 +107,8 @@ class Panel:
             width: of the stroke.
         """
         colour, marker = colour_of(colour), "o" if marker is True else marker
+        look = {"colour": colour, "dash": dash, "marker": marker, "width": width}
+        self.marks.append(("line", {"x": x, "y": y, "label": label, **look}))
         places = self._places(x, y)
         path = _path(places)
         style = f'stroke="{colour}" stroke-width="{width}" fill="none" stroke-linejoin="round"'
@@ -121,6 +125,7 @@ class Panel:
         (a, b), colour = self._places([x], [y])[0], colour_of(colour)
         if not math.isfinite(a + b):
             return
+        self.marks.append(("point", {"x": x, "y": y, "label": label, "colour": colour, "size": size}))
         self._drawn.append(
             f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{size}" fill="{colour}" stroke="#fff" stroke-width="2"/>'
         )
@@ -133,12 +138,16 @@ class Panel:
         """Write a text at a point, so many units above it."""
         (a, b), colour = self._places([x], [y])[0], colour_of(colour)
         if math.isfinite(a + b):
+            self.marks.append(
+                ("text", {"x": x, "y": y, "text": text, "colour": colour, "lift": lift, "anchor": anchor})
+            )
             style = f'font-size="14" text-anchor="{anchor}" fill="{colour}"'
             self._drawn.append(f'<text x="{a:.1f}" y="{b - lift:.1f}" {style}>{escape(text)}</text>')
 
     def area(self, x, y, *, colour, opacity=0.18):
         """Fill a polygon."""
         path, colour = _path(self._places(x, y)), colour_of(colour)
+        self.marks.append(("area", {"x": x, "y": y, "colour": colour, "opacity": opacity}))
         self._drawn.append(f'<path d="{path}Z" fill="{colour}" fill-opacity="{opacity}" stroke="none"/>')
 
     def _places(self, x, y):
