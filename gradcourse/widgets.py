@@ -12,8 +12,6 @@ from html import escape
 import ipywidgets
 from IPython.display import display, update_display
 
-from gradcourse.journal import unattended
-
 _UNTIL_RENEWED = 1.0  # seconds after the last change
 _OUTPUT = ".jp-OutputArea-child"
 _HIDE_STILL = f"<style>{_OUTPUT}:has(.gradcourse-live) + {_OUTPUT}:has(.gradcourse-still) {{display: none}}</style>"
@@ -63,7 +61,7 @@ class Still:
         whole = ipywidgets.VBox([ipywidgets.HTML(_HIDE_STILL), box])
         whole.add_class("gradcourse-live")
         live, data = whole._repr_mimebundle_(), bundle()
-        if "JPY_SESSION_NAME" in os.environ and not unattended():  # JupyterLab, whose pages the styles are made for
+        if "JPY_SESSION_NAME" in os.environ:  # JupyterLab, whose pages the styles are made for
             display(live | {"text/plain": data["text/plain"]}, raw=True)
             self._handle = display(_kept(data), raw=True, metadata=_alt(data), display_id=True)
         else:

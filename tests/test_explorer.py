@@ -332,7 +332,7 @@ WORDS = "Where the line ends: It ends at 5, 10."
 
 
 def test_a_front_end_gets_the_widget_the_still_and_the_words_in_one_output():
-    (line,) = shown("explorer()._ipython_display_()")
+    (line,) = shown("explorer()._ipython_display_()", GRADCOURSE_UNATTENDED="0")
     assert line == f"{[WIDGET, 'image/png', 'text/plain']} | {WORDS} | "
 
 
@@ -342,6 +342,10 @@ def test_jupyterlab_gets_the_still_as_an_output_of_its_own():
     assert still == f"{['image/png', 'text/html', 'text/plain']} | {WORDS} | still"
 
 
-def test_without_ipywidgets_the_still_appears():
-    (line,) = shown("sys.modules['ipywidgets'] = None\nexplorer()._ipython_display_()")
-    assert line == f"{['image/png', 'text/plain']} | {WORDS} | "
+@pytest.mark.parametrize(
+    ("without", "unattended"), [("sys.modules['ipywidgets'] = None\n", "0"), ("", "1")], ids=["no ipywidgets", "build"]
+)
+def test_where_nothing_can_move_the_still_and_its_words_appear(without, unattended):
+    still, words = shown(f"{without}explorer()._ipython_display_()", GRADCOURSE_UNATTENDED=unattended)
+    assert still == f"{['image/png', 'text/plain']} | {WORDS} | "
+    assert words == "It ends at 5, 10."

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "clinic": {"models", "optimizers", "recording", "sweeps", "training"},
     "journal": set(),
     "predictions": {"journal", "widgets"},
-    "widgets": {"journal"},
+    "widgets": set(),
     "learner": {"journal", "plots"},
     "explorer": {"data", "journal", "models", "plots", "recording", "theory", "training", "widgets"},
     # Questions about traces need them measured; those about optimizers have one as their oracle.

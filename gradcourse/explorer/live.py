@@ -4,6 +4,8 @@ import base64
 import inspect
 from types import SimpleNamespace
 
+from gradcourse.journal import unattended
+
 
 class Explorer:
     """Controls beside a picture that follows them.
@@ -97,16 +99,22 @@ class Explorer:
 
     def _ipython_display_(self):
         """Show the widget and its picture; each front end takes what it knows."""
-        from IPython.display import display
-
         try:
             from gradcourse.explorer.front import Front
-
-            self._front = self._front or Front(self)
         except ImportError:  # no ipywidgets
-            display(self.still(), raw=True, metadata={"image/png": {"alt": repr(self)}})
+            Front = None
+        if Front is None or unattended():
+            self._display_still()
         else:
+            self._front = self._front or Front(self)
             self._front.display()
+
+    def _display_still(self):
+        """Show the picture, and its words below it: nbconvert leaves an image's alt text out."""
+        from IPython.display import display
+
+        display(self.still(), raw=True, metadata={"image/png": {"alt": repr(self)}})
+        print(self.picture.words)
 
     def still(self):
         """Return what stands where nothing can move: MIME type -> picture or words."""
