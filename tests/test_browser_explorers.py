@@ -123,8 +123,13 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
 
     def test_what_was_seen_last_stays_when_nothing_can_move_any_more(live, tmp_path):
         page, path = live
-        page.wait_for_timeout(1500)  # a still is renewed when nothing has moved for a moment
         words = [seen(page, name)[1] for name in NAMES]
+        hidden = page.locator(".gradcourse-still")
+        for number, text in enumerate(words):  # a still is renewed when nothing has moved for a moment
+            for _ in range(200):
+                if text in hidden.nth(number).text_content():
+                    break
+                page.wait_for_timeout(100)
         page.keyboard.press("Control+s")
         page.wait_for_timeout(1500)
         assert "widgets" not in json.loads(path.read_text(encoding="utf-8"))["metadata"]

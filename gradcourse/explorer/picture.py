@@ -90,7 +90,7 @@ class Panel:
     title: str
     x: Axis
     y: Axis
-    marks: list = field(default_factory=list, repr=False)
+    marks: list = field(default_factory=list, repr=False, compare=False)
     _drawn: list = field(default_factory=list, repr=False)
     _legend: list = field(default_factory=list, repr=False)
 
