@@ -3,7 +3,8 @@
     python benchmarks/latency.py             each explorer, beside @interact with a new figure and ipympl
     python benchmarks/latency.py --presses N
 
-Each contestant's slider gets ten presses of an arrow key in a row, in turn. The clock starts with the browser's key
+Each contestant has a notebook of its own in a window of ordinary size, and its slider gets as many presses of an arrow
+key. The clock starts with the browser's key
 event; the end is the first moment after a frame in which picture elements (SVG, canvas, image) were seen to change
 for the last time, half a second without change being the proof. ipympl and playwright come with the extras bench and
 test.
@@ -36,6 +37,9 @@ interact(draw, frequency=IntSlider(20, 1, 100));
 """
 IPYMPL = """
 %matplotlib widget
+import numpy as np
+from ipywidgets import IntSlider
+from matplotlib import pyplot as plt
 from IPython.display import display
 figure, ax = plt.subplots()
 line, = ax.plot(np.linspace(0, 1, 200), np.sin(20 * np.linspace(0, 1, 200)))
@@ -48,7 +52,6 @@ def follow(change):
 slider.observe(follow, "value")
 display(slider)
 """
-IN_A_ROW = 10
 EXPLORERS = {
     "02 matrix products": "matrix_products",
     "03 gradients": "gradients",
@@ -59,8 +62,8 @@ EXPLORERS = {
     "09 optimizer race": "optimizer_race",
 }
 WATCH = """
-cell => {
-  const area = document.querySelector(`.jp-Notebook [data-windowed-list-index="${cell}"] .jp-OutputArea`);
+() => {
+  const area = document.querySelector('.jp-Notebook [data-windowed-list-index="0"] .jp-OutputArea');
   const small = new OffscreenCanvas(96, 96).getContext("2d", {willReadFrequently: true});
   const seen = element => {
     if (element.tagName === "IMG") return element.src + element.complete;
@@ -101,37 +104,30 @@ def main():
     cells = {"@interact, new figure": INTERACT, "ipympl, set_ydata": IPYMPL}
     explorers = {name: f"import gradcourse as gc\ngc.explorer.{function}()" for name, function in EXPLORERS.items()}
     cells = explorers | cells
-    with tempfile.TemporaryDirectory() as folder, browser_page(height=6000) as page:
-        path = Path(folder) / "latency.ipynb"
-        path.write_text(json.dumps(notebook_of(*cells.values())), encoding="utf-8")
-        with opened(page, path, Path(folder) / "home"):
-            run_all_cells(page, path)
-            times = measured(page, list(cells), presses)
+    with browser_page() as page:
+        times = {name: measured(page, source, presses) for name, source in cells.items()}
     print(f"{len(next(iter(times.values())))} presses each; milliseconds from the key to the last pixel")
     print(f"  {'':28s} {'median':>7s} {'worst':>7s}")
     for name, taken in times.items():
         print(f"  {name:28s} {statistics.median(taken):7.0f} {max(taken):7.0f}")
 
 
-def measured(page, names, presses):
-    """Press on each contestant's first slider, ten times in a row and in turn; milliseconds by name.
-
-    The first two presses of a row are not counted: the kernel may still be at what the contestant before left behind.
-    """
-    times = {name: [] for name in names}
-    for _ in range(-(-presses // IN_A_ROW)):
-        for number, name in enumerate(names):
-            area = page.locator(f'.jp-Notebook [data-windowed-list-index="{number}"] .jp-OutputArea')
-            area.locator(".noUi-handle").first.focus()
-            taken = [pressed(page, number, turn) for turn in range(IN_A_ROW + 2)]
-            if None in taken:
-                raise SystemExit(f"{name}: nothing changed after a key press")
-            times[name] += taken[2:]
-    return times
+def measured(page, source, presses):
+    """Run a notebook of one cell and press on its first slider; milliseconds, the first two presses left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "latency.ipynb"
+        path.write_text(json.dumps(notebook_of(source)), encoding="utf-8")
+        with opened(page, path, Path(folder) / "home"):
+            run_all_cells(page, path)
+            page.locator('.jp-Notebook [data-windowed-list-index="0"] .noUi-handle').first.focus()
+            taken = [pressed(page, turn) for turn in range(presses + 2)]
+    if None in taken:
+        raise SystemExit(f"nothing changed after a key press: {source}")
+    return taken[2:]
 
 
-def pressed(page, number, turn):
-    page.evaluate(WATCH, number)
+def pressed(page, turn):
+    page.evaluate(WATCH)
     page.keyboard.press("ArrowLeft" if turn % 2 else "ArrowRight")
     return page.evaluate("window.latency")
 
