@@ -4,10 +4,9 @@
     python benchmarks/latency.py --presses N
 
 Each contestant has a notebook of its own in a window of ordinary size, and its slider gets as many presses of an arrow
-key. The clock starts with the browser's key
-event; the end is the first moment after a frame in which picture elements (SVG, canvas, image) were seen to change
-for the last time, half a second without change being the proof. ipympl and playwright come with the extras bench and
-test.
+key. The clock starts with the browser's key event; the end is the first moment after a frame in which picture elements
+(SVG, canvas, image) were seen to change for the last time, half a second without change being the proof. ipympl and
+playwright come with the extras bench and test.
 """
 
 import argparse

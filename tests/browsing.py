@@ -94,9 +94,3 @@ def run_cell(page, number, source=None):
         if prompt.inner_text() not in (before, "[*]:", "[ ]:"):
             return "\n".join(cell.locator(".jp-OutputArea-output").all_inner_texts())
     raise AssertionError(f"cell {number} did not end: {prompt.inner_text()}")
-
-
-def handle_of(page, cell, label):
-    """The handle of a slider in the output of the cell with this number, which the arrow keys move."""
-    area = page.locator(f'.jp-Notebook [data-windowed-list-index="{cell}"] .jp-OutputArea')
-    return area.locator(".widget-slider", has_text=label).locator(".noUi-handle").first

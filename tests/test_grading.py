@@ -126,7 +126,8 @@ def grader_of():
 
 # They look their answers up in the sheet's module, which a submission can't read.
 READ_THE_SHEET = {"knows_the_visible_steps", "knows_the_visible_networks"}
-# What they return hangs on rounding, which two processes may do differently.
+# What they return hangs on rounding, which two processes may do differently: another mistake is seen in it, or (the
+# ward, which trains) fewer of its look-ups are found.
 ROUNDING = {"singular_values_at_the_end", "qr_at_the_end", "knows_the_ward"}
 
 
@@ -143,13 +144,13 @@ def test_an_answer_gets_what_its_cases_earn_and_the_check_says_why(slug, id, ans
     if "calls" in here.message or answer.__name__ in READ_THE_SHEET:
         passed = [0, 0]
     counts = record["extra_data"]["cases"][id]
-    if answer.__name__ in ROUNDING:
-        assert counts["hidden"][0] < len(hidden.cases)
-        return
+    if answer.__name__ == "knows_the_ward":
+        assert counts["visible"][0] <= passed[0]
+        passed[0] = counts["visible"][0]
     assert [counts["visible"][0], counts["hidden"][0]] == passed
     most = len(visible.cases) + len(hidden.cases)
     assert scores(record)[id] == pytest.approx(round(visible.question.points * sum(passed) / most, 2))
-    if passed[0] < len(visible.cases) and answer.__name__ not in READ_THE_SHEET:
+    if passed[0] < len(visible.cases) and answer.__name__ not in READ_THE_SHEET | ROUNDING:
         told = next(test["output"] for test in record["tests"] if test["name"] == id)
         assert here.message[:60] in told
 

@@ -2,6 +2,7 @@
 
 import base64
 import inspect
+from collections import deque
 from types import SimpleNamespace
 
 from gradcourse.journal import unattended
@@ -16,7 +17,9 @@ class Explorer:
     Attributes:
         name: its heading.
         id: of it, such as "03-x1"; may be empty.
+        controls: name -> Slider, Menu or Toggle.
         values: name of a control -> where it stands.
+        runs: whether it stands behind a button.
         picture: the Picture that is shown.
     """
 
@@ -31,11 +34,11 @@ class Explorer:
             id: under which the learner's journal notes that it was moved, such as "03-x1"; empty: not at all.
             controls: name of an argument or attribute -> Slider, Menu or Toggle.
         """
-        self.name, self.id, self._draw, self._controls = name, id, draw, controls
+        self.name, self.id, self._draw, self.controls = name, id, draw, controls
         self.values = {key: control.value for key, control in controls.items()}
-        self._runs = inspect.isgeneratorfunction(draw)
+        self.runs = inspect.isgeneratorfunction(draw)
         self._front = None
-        self.picture = self._last_picture() if self._runs else draw(**self.values)
+        self.picture = self._last_picture() if self.runs else draw(**self.values)
 
     def move(self, **values):
         """Move controls, as a hand would, and draw again.
@@ -51,7 +54,7 @@ class Explorer:
             self._front.follow(accepted)
             return
         self.values |= accepted
-        if self._runs:
+        if self.runs:
             self.picture = self._last_picture()
         else:
             self.draw()
@@ -71,28 +74,18 @@ class Explorer:
         seen = SimpleNamespace(**self.values)
         return self._draw(seen), seen
 
-    @property
-    def runs(self):
-        """Whether there is something to run."""
-        return self._runs
-
-    @property
-    def controls(self):
-        """Name -> control."""
-        return self._controls
-
     def _accepted(self, key, value):
-        if key not in self._controls:
-            raise ValueError(f"move({key}={value!r}): {self.name} has {', '.join(self._controls)}")
+        if key not in self.controls:
+            raise ValueError(f"move({key}={value!r}): {self.name} has {', '.join(self.controls)}")
         try:
-            return self._controls[key].accepted(value)
+            return self.controls[key].accepted(value)
         except ValueError as error:
             raise ValueError(f"move({key}={value!r}): {error}") from None
 
     def _last_picture(self):
         """Return the last picture of a whole run: what stands where nobody presses the button."""
         pictures, _ = self.work()
-        return max(enumerate(pictures))[1]
+        return deque(pictures, maxlen=1)[0]
 
     def __repr__(self):
         return f"{self.name}: {self.picture.words}"
