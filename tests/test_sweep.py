@@ -5,12 +5,14 @@ import sys
 import threading
 import time
 from dataclasses import fields, replace
+from html import escape
 from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import tqdm
 from torch import nn
 
 import gradcourse as gc
@@ -499,7 +501,7 @@ class Bar:
 @pytest.fixture
 def bars(monkeypatch):
     monkeypatch.setattr(Bar, "made", [])
-    monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=Bar))
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
     return Bar
 
 
@@ -531,6 +533,24 @@ def test_someone_watches_a_terminal(monkeypatch, terminal):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
     monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
     assert progress.someone_watches() is terminal
+
+
+def test_sweep_bar_in_a_notebook_leaves_a_line_without_height(monkeypatch, capfd):
+    import IPython.display
+
+    shown = []
+
+    def display(bundle, **options):
+        shown.append(bundle)
+        return SimpleNamespace(update=display)
+
+    monkeypatch.setattr(progress, "_kernel", lambda: SimpleNamespace(_allow_stdin=True))
+    monkeypatch.setattr(IPython.display, "display", display)
+    swept = gc.sweep(SHORT, seed=range(2))
+    assert swept.plan in shown[0]["text/plain"]
+    assert shown[0]["text/html"] == f"<pre>{escape(shown[0]['text/plain'])}</pre>"
+    assert shown[-1] == {"text/plain": "", "text/html": ""}
+    assert capfd.readouterr() == ("", "")
 
 
 # --- workers
