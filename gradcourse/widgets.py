@@ -6,6 +6,7 @@ Other front ends take from one output what they know.
 """
 
 import asyncio
+import math
 import os
 from html import escape
 
@@ -21,29 +22,58 @@ _HIDE_GONE = (
 )
 
 
-def set_silently(widget, value, observer):
+def number_controls(label, value, low, high, *, step, log=False, label_width, field_width, slider_width):
+    """Return a field for a number, and a row of it and a slider that moves with it.
+
+    The field's value is what counts. A screen reader reads its label, while the label of a slider is not tied to the
+    slider's handle; and a number can be typed that lies between two places of the slider.
+
+    Args:
+        label: of the field.
+        value: where both stand; an int makes a field for whole numbers.
+        low: the least.
+        high: the most.
+        step: from one place of the slider to the next; on a log scale, in decades.
+        log: whether the slider's scale is logarithmic.
+        label_width: CSS width of the label.
+        field_width: CSS width of label and field.
+        slider_width: CSS width of the slider.
+    """
+    whole, scaled = isinstance(value, int), math.log10 if log else float
+    first, last = scaled(low), scaled(high)
+    places = [first + step * number for number in range(math.ceil((last - first) / step - 1e-9))] + [last]
+
+    def number_at(place):
+        if place in (first, last):
+            return low if place == first else high
+        number = float(f"{10**place:.3g}") if log else round(place, 10)  # as a hand would write it
+        return round(number) if whole else number
+
+    def nearest(number):
+        return min(range(len(places)), key=lambda place: abs(places[place] - scaled(number)))
+
+    kind = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
+    look = {"style": {"description_width": label_width}, "layout": {"width": field_width}}
+    field = kind(value, min=low, max=high, step=None if log else step, description=label, **look)
+    # Places, not numbers: JupyterLab rounds what a slider is set to to a step, and sends that back.
+    slider = ipywidgets.IntSlider(nearest(value), 0, len(places) - 1, readout=False, layout={"width": slider_width})
+
+    def follow(change):
+        _set_silently(field, number_at(places[change.new]), lead)
+
+    def lead(change):
+        _set_silently(slider, nearest(change.new), follow)
+
+    slider.observe(follow, "value")
+    field.observe(lead, "value")
+    return field, ipywidgets.HBox([field, slider])
+
+
+def _set_silently(widget, value, observer):
     """Set a value that an observer of this widget need not hear of: its echo would undo what a quick hand does next."""
     widget.unobserve(observer, "value")
     widget.value = value
     widget.observe(observer, "value")
-
-
-def with_field(field, slider):
-    """Return a row of a field for a number and the slider that moves with it.
-
-    A screen reader reads the field's label: the label of a slider is not tied to its handle. And a number can be typed.
-    """
-
-    def follow(change):  # three digits are what a hand can mean
-        rounded = change.new if isinstance(change.new, int) else float(f"{change.new:.3g}")
-        set_silently(field, min(max(rounded, field.min), field.max), lead)
-
-    def lead(change):
-        set_silently(slider, change.new, follow)
-
-    slider.observe(follow, "value")
-    field.observe(lead, "value")
-    return ipywidgets.HBox([field, slider])
 
 
 class Still:

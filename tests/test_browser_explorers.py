@@ -105,6 +105,19 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
 
         changes(page, name, act, words=key not in ONLY_SEEN)
 
+    def test_a_typed_number_is_what_is_drawn_and_said(live):
+        page, _ = live
+        run_cell(page, NAMES.index("gradients"))
+        field = area_of(page, "gradients").get_by_label("gain of Xavier's weights")
+
+        def act():
+            field.fill("1.234")  # between two places of the slider
+            field.press("Enter")
+
+        changes(page, "gradients", act)
+        assert "gain 1.23:" in seen(page, "gradients")[1]
+        assert field.input_value() == "1.234"
+
     @pytest.mark.parametrize("name", NAMES)
     def test_the_mouse_drags_a_slider(name, live):
         page, _ = live

@@ -125,9 +125,10 @@ def move(prediction, guess):
             for above in range(order_of(prediction).index(guess[place]), place, -1):
                 buttons(prediction)[above - 1].click()  # the first item has none
     else:
-        sliders = [one for one in parts(prediction.panel) if hasattr(one, "readout")]
-        for slider, one in zip(sliders, np.ravel(guess), strict=True):
-            slider.value = one
+        kinds = ipywidgets.BoundedFloatText | ipywidgets.BoundedIntText
+        fields = [one for one in parts(prediction.panel) if isinstance(one, kinds)]
+        for field, one in zip(fields, np.ravel(guess), strict=True):
+            field.value = one
 
 
 # -- typed guesses ----------------------------------------------------------------------------------------------------
@@ -459,14 +460,17 @@ def test_ordering_is_moved_by_buttons_that_say_what_they_move(attended):
 
 
 def test_number_and_slider_move_together(attended):
-    prediction = gc.predict("99-p1", 0.25, slider=(1e-3, 10))
-    field, slider = find(prediction, ipywidgets.BoundedFloatText), find(prediction, ipywidgets.FloatLogSlider)
-    slider.value = 0.123456
-    assert field.value == 0.123
+    prediction = gc.predict("99-p1", 0.5, slider=(1e-3, 10))
+    field, slider = find(prediction, ipywidgets.BoundedFloatText), find(prediction, ipywidgets.IntSlider)
+    assert field.value == 0.5
+    slider.value += 75  # of 300 places in four decades
+    assert field.value == pytest.approx(5, rel=0.02)
+    assert field.value == float(f"{field.value:.3g}")  # more digits than these no hand can mean
     field.value = 0.654321  # typed: kept as it is
-    assert field.value == slider.value == 0.654321
+    press(prediction)
+    assert prediction.guess == field.value == 0.654321
     for end in (slider.max, slider.min):
-        slider.value = slider.base**end
+        slider.value = end
         press(prediction)  # the ends are allowed
         assert "Committed" in status(prediction)
     assert prediction.guess == 1e-3
@@ -489,7 +493,7 @@ def test_curve_is_drawn_as_it_is_moved(attended):
 
 def test_every_control_has_a_label(question, attended):
     guess, keywords, *_ = question
-    passive = ipywidgets.Box | ipywidgets.HTML | ipywidgets.IntSlider | ipywidgets.FloatLogSlider  # beside its field
+    passive = ipywidgets.Box | ipywidgets.HTML | ipywidgets.IntSlider  # beside its field
     controls = [one for one in parts(gc.predict("99-p1", guess, **keywords).panel) if not isinstance(one, passive)]
     assert len(controls) > 1
     assert all(one.description for one in controls)

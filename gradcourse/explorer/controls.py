@@ -1,9 +1,8 @@
 """What a hand moves: sliders, menus and toggles, each with the label that a screen reader reads."""
 
-import math
 from dataclasses import dataclass
 
-_LOOK = {"style": {"description_width": "14em"}, "layout": {"width": "21em"}}
+_LABEL = "14em"  # the width of labels
 _BESIDE_LABELS = {"margin": "2px 0 2px 14.5em"}
 
 
@@ -40,23 +39,11 @@ class Slider:
 
     def widget(self):
         """Return a widget with a `value`, and what is shown of it."""
-        import ipywidgets
+        from gradcourse.widgets import number_controls
 
-        from gradcourse.widgets import with_field
-
-        whole = isinstance(self.value, int)
-        ends = {"min": self.low, "max": self.high}
-        kind = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
-        field = kind(self.value, **ends, step=None if self.log else self.step, description=self.label, **_LOOK)
-        hand = self._slider(ipywidgets, whole, ends)
-        return hand, with_field(field, hand)
-
-    def _slider(self, ipywidgets, whole, ends):
-        told = {"value": self.value, "readout": False, "layout": {"width": "16em"}}
-        if self.log:
-            ends = {name: math.log10(end) for name, end in ends.items()}
-            return ipywidgets.FloatLogSlider(**told, **ends, base=10, step=self.step)
-        return (ipywidgets.IntSlider if whole else ipywidgets.FloatSlider)(**told, **ends, step=self.step)
+        widths = {"label_width": _LABEL, "field_width": "21em", "slider_width": "16em"}
+        ends = self.low, self.high
+        return number_controls(self.label, self.value, *ends, step=self.step, log=self.log, **widths)
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,8 @@ class Menu:
         # Not a drop-down list: in JupyterLab the arrow keys that would move it leave the cell.
         options = [(option.replace(" ", "\N{NO-BREAK SPACE}"), option) for option in self.options]
         told = {"options": options, "value": self.value, "description": self.label}
-        hand = ipywidgets.RadioButtons(**told, orientation="horizontal", style=_LOOK["style"], layout={"width": "auto"})
+        told |= {"style": {"description_width": _LABEL}}
+        hand = ipywidgets.RadioButtons(**told, orientation="horizontal", layout={"width": "auto"})
         return hand, hand
 
 

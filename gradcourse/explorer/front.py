@@ -1,7 +1,6 @@
 """The widgets of an explorer."""
 
 import asyncio
-import math
 import time
 from html import escape
 
@@ -64,8 +63,6 @@ class Front:
         self._redraw()
 
     def _moved(self, name, value):
-        if _are_close(value, self._explorer.values[name]):
-            return
         if not self._noted and self._explorer.id:
             self._noted = True
             journal.note("explore", self._explorer.id)
@@ -109,8 +106,3 @@ class Front:
 
     def _offer(self, description, tooltip):
         self.button.description, self.button.tooltip = description, tooltip
-
-
-def _are_close(value, before):
-    """Whether a value is the one before: the front end computes a log slider's anew and sends it back."""
-    return value == before or (isinstance(value, float) and math.isclose(value, before, rel_tol=1e-9))

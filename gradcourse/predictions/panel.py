@@ -7,10 +7,10 @@ from html import escape
 import ipywidgets as widgets
 
 from gradcourse.predictions.kinds import Choice, Curve, Number, Ordering, Refused
-from gradcourse.widgets import with_field
+from gradcourse.widgets import number_controls
 
 _WIDE = {"description_width": "initial"}
-_POSITIONS = 300  # of a log slider
+_PLACES = 300  # of a log slider
 
 
 def panel(prediction, start):
@@ -115,21 +115,13 @@ def _(kind: Curve, start):
     return [widgets.HBox([widgets.VBox(rows), preview], layout=widgets.Layout(flex_flow="row wrap"))], read
 
 
-def _number(kind, start, label, width):
+def _number(kind, start, label, slider_width):
     """Return a field for a number, and a row of it and a slider that moves with it."""
-    low, high = kind.ends
-    field_look = {"description": label, "style": {"description_width": "4em"}, "layout": widgets.Layout(width="11em")}
-    slider_look = {"readout": False, "layout": widgets.Layout(width=width)}
-    if isinstance(kind.slider, range):
-        field = widgets.BoundedIntText(value=start, min=low, max=high, **field_look)
-        slider = widgets.IntSlider(value=start, min=low, max=high, **slider_look)
-    else:
-        ends = (math.log10(low), math.log10(high))
-        step = (ends[1] - ends[0]) / _POSITIONS
-        field = widgets.BoundedFloatText(value=start, min=low, max=high, **field_look)
-        slider = widgets.FloatLogSlider(value=start, min=ends[0], max=ends[1], step=step, **slider_look)
-
-    return field, with_field(field, slider)
+    (low, high), whole = kind.ends, isinstance(kind.slider, range)
+    step = 1 if whole else math.log10(high / low) / _PLACES
+    widths = {"label_width": "4em", "field_width": "11em", "slider_width": slider_width}
+    value = int(start) if whole else float(start)
+    return number_controls(label, value, low, high, step=step, log=not whole, **widths)
 
 
 def _drawing(kind, values):
