@@ -34,7 +34,7 @@ def learner(seed, lessons=LESSONS):
             events += [event("prediction", task.id, guess=guess), reveal(task.id, guess, measured, score)]
         for task in lesson.questions:
             events += [event("hint", task.id, number=number) for number in range(1, rng.randint(1, 4))]
-            events += [check(task.id, passed) for passed in [False] * rng.randint(0, 3) + [True]]
+            events += [check(task.id, passed) for passed in [False] * rng.randint(0, 3) + [True] * (rng.random() < 0.9)]
     for place, one in enumerate(events):
         one["at"] = (BEGIN + timedelta(days=seed, seconds=60.001 * place)).isoformat()
     return events

@@ -43,8 +43,8 @@ MAY_IMPORT = {
     # Questions about traces need them measured; those about optimizers have one as their oracle.
     "sheets": {"clinic", "data", "journal", "models", "optimizers", "recording", "theory", "training"},
     "authoring": set(),
-    # A network that was handed in is evaluated anew; so is a learner's record.
-    "grading": {"learner", "sheets", "training"},
+    # A network that was handed in is evaluated anew; so is a learner's record. Reports have the course's colours.
+    "grading": {"learner", "plots", "sheets", "training"},
     "workspace": {"learner", "machine"},  # the start page
     "first_experiment": {"diagnosis", "plots", "recording", "theory", "training"},
 }

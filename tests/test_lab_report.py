@@ -55,9 +55,9 @@ def test_numbers_are_those_of_the_class():
         ("d", Record([check("99-q1", True), reveal("99-p1", 1.0, 1.0, 1.0), reveal("03-p2", "a", "b", 0.0)])),
     ]
     first, second = lab_report.difficulties(IDS, records)
-    assert (first.id, first.tried, first.passed, first.tries) == ("03-q1", 3, 2 / 3, 3.0)
+    assert (first.id, first.tried, first.passed, first.tries, first.median_tries) == ("03-q1", 3, 2 / 3, (2, 4), 3.0)
     assert first.hints == pytest.approx(1 / 3)
-    assert (second.id, second.tried, second.passed, second.tries, second.hints) == ("03-q2", 1, 1.0, 1.0, 0.0)
+    assert (second.id, second.tried, second.passed, second.tries, second.hints) == ("03-q2", 1, 1.0, (1,), 0.0)
     assert lab_report.scores_of(["03-p1", "03-p2", "03-p3"], records) == {"03-p1": [1.0, 0.5], "03-p2": [0.0]}
     assert lab_report.scores_by_order({"03-p1", "03-p2"}, records) == [[1.0, 0.5, 0.0]]
 
@@ -72,7 +72,8 @@ def test_the_pictures_say_their_numbers(tmp_path):
     halves = [median(np.ravel(part)) for part in (orders[:8], orders[8:])]
     assert f"median {halves[0]:.2f} in the first half, {halves[1]:.2f} in the second" in said["order"]
     assert halves[0] < halves[1]
-    assert f"{hardest[0].id} {hardest[0].passed:.0%} of 9" in said["questions"]
+    first = hardest[0]
+    assert f"{first.id} {first.passed:.0%} of 9, {first.median_tries:.2g}" in said["questions"]
 
 
 LEFT_OUT = {

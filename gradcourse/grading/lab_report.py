@@ -17,8 +17,9 @@ from gradcourse.grading import pages
 from gradcourse.grading.records import ReportError, write_whole
 from gradcourse.learner import course, export
 from gradcourse.learner.record import done
+from gradcourse.plots import COLOURS
 
-_BLUE, _ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's
+_BLUE, _ORANGE = COLOURS[:2]
 _HARDEST = 5  # questions that are printed too
 
 
@@ -30,15 +31,20 @@ class Difficulty:
         id: of the question.
         tried: number of learners who checked an answer.
         passed: the share of them who passed.
-        tries: median number of checks until it passed, of those who passed; NaN if nobody did.
+        tries: number of checks until it passed, of each who passed.
         hints: mean number of hints that they opened.
     """
 
     id: str
     tried: int
     passed: float
-    tries: float
+    tries: tuple
     hints: float
+
+    @property
+    def median_tries(self):
+        """The median number of checks of those who passed; NaN if nobody did."""
+        return median(self.tries) if self.tries else np.nan
 
 
 def write(folder, output):
@@ -108,15 +114,17 @@ def _add(found, left_out, name, handed):
 def difficulties(ids, found):
     """Return the Difficulty of each question that was tried, the hardest first."""
     tried = (_difficulty(id, [record for _, record in found if id in record.tries]) for id in ids)
-    return sorted(filter(None, tried), key=lambda one: (one.passed, -np.nan_to_num(one.tries, nan=np.inf), -one.hints))
+    return sorted(
+        filter(None, tried), key=lambda one: (one.passed, -np.nan_to_num(one.median_tries, nan=np.inf), -one.hints)
+    )
 
 
 def _difficulty(id, records):
     if not records:
         return None
-    tries = [record.tries[id] for record in records if id in record.passed]
+    tries = tuple(record.tries[id] for record in records if id in record.passed)
     hints = fmean(record.hints.get(id, 0) for record in records)
-    return Difficulty(id, len(records), len(tries) / len(records), median(tries) if tries else np.nan, hints)
+    return Difficulty(id, len(records), len(tries) / len(records), tries, hints)
 
 
 def scores_of(ids, found):
@@ -152,25 +160,21 @@ def _pictures(lessons, found, hardest):
 
 
 def _draw_predictions(scores):
-    figure, axes = _axes("score (1: right)", "", height=1.2 + 0.24 * len(scores))
-    for row, values in enumerate(scores.values()):
-        low, middle, high = np.percentile(values, (25, 50, 75))
-        axes.plot([low, high], [row, row], color=_BLUE, linewidth=5, solid_capstyle="butt", alpha=0.5)
-        axes.plot(middle, row, "o", color=_BLUE)
-    axes.set_yticks(range(len(scores)), [f"{id} ({len(values)})" for id, values in scores.items()])
-    axes.set_xlim(-0.03, 1.03)
-    axes.invert_yaxis()
+    figure, axes = _axes(height=1.2 + 0.24 * len(scores))
+    _rows(axes, [f"{id} ({len(values)})" for id, values in scores.items()])
+    _draw_middle_halves(axes, scores.values(), _BLUE)
+    axes.set(xlabel="score (1: right): median and middle half of the class", xlim=(-0.03, 1.03))
     told = ", ".join(f"{id} {median(values):.2f} of {len(values)}" for id, values in scores.items())
     return _png(figure), f"Score of each prediction, median and middle half of the class. Medians: {told}."
 
 
 def _draw_order(order):
-    figure, axes = _axes("prediction number, in each learner's own order", "score (1: right)", height=3.2)
+    figure, axes = _axes(height=3.2)
     low, middle, high = np.transpose([np.percentile(values, (25, 50, 75)) for values in order])
     numbers = np.arange(1, len(order) + 1)
     axes.fill_between(numbers, low, high, color=_BLUE, alpha=0.25, label="middle half of the class")
     axes.plot(numbers, middle, "o-", color=_BLUE, label="median")
-    axes.set_ylim(-0.03, 1.03)
+    axes.set(xlabel="prediction number, in each learner's own order", ylabel="score (1: right)", ylim=(-0.03, 1.03))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="best")
     half = max(len(order) // 2, 1)
@@ -182,24 +186,48 @@ def _draw_order(order):
 
 
 def _draw_questions(hardest):
-    figure, axes = _axes("share of those who tried", "", height=1.2 + 0.24 * len(hardest))
-    rows = range(len(hardest))
-    axes.barh(rows, [one.passed for one in hardest], color=_ORANGE, height=0.7)
-    axes.set_yticks(rows, [f"{one.id} ({one.tried})" for one in hardest])
-    axes.set_xlim(0, 1)
-    axes.invert_yaxis()
-    told = ", ".join(f"{one.id} {one.passed:.0%} of {one.tried}" for one in hardest)
-    return _png(figure), f"Share of those who tried that passed, hardest question first: {told}."
+    figure, (share, tries) = _axes(height=1.2 + 0.24 * len(hardest), columns=2)
+    _rows(share, [f"{one.id} ({one.tried})" for one in hardest])
+    share.barh(range(len(hardest)), [one.passed for one in hardest], color=_ORANGE, height=0.7)
+    share.set(xlabel="passed, of those who tried", xlim=(0, 1))
+    _draw_middle_halves(tries, [one.tries for one in hardest], _BLUE)
+    tries.set(xlabel="checks until it passed: median, middle half", xlim=(0.5, None))
+    tries.xaxis.get_major_locator().set_params(integer=True)
+    told = ", ".join(f"{one.id} {one.passed:.0%} of {one.tried}, {_number(one.median_tries)}" for one in hardest)
+    return _png(figure), (
+        "Share of those who tried that passed, and number of checks until then (median and middle half of the class), "
+        f"hardest question first: {told}."
+    )
 
 
-def _axes(across, up, height):
+def _axes(height, columns=1):
     figure = Figure(figsize=(7.0, height), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=across, ylabel=up)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color="0.9")
-    axes.set_axisbelow(True)
-    return figure, axes
+    axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="x", color="0.9")
+        one.tick_params(axis="y", length=0)
+        one.set_axisbelow(True)
+    return figure, axes if columns > 1 else axes[0]
+
+
+def _rows(axes, names):
+    """Name the rows from the top, where the scale stands too: the last row may lie far below."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    for one in axes.figure.axes:
+        one.xaxis.tick_top()
+        one.xaxis.set_label_position("top")
+        one.spines["bottom"].set_visible(False)
+
+
+def _draw_middle_halves(axes, rows, colour):
+    """Draw for each row of numbers their median and where the middle half of them lies."""
+    for row, values in enumerate(rows):
+        if len(values):
+            low, middle, high = np.percentile(values, (25, 50, 75))
+            axes.plot([low, high], [row, row], color=colour, linewidth=5, solid_capstyle="butt", alpha=0.5)
+            axes.plot(middle, row, "o", color=colour)
 
 
 def _png(figure):
@@ -224,7 +252,7 @@ def _page(lessons, found, left_out, hardest, pictures):
         for name, record in found
     ]
     shown = [(title, _address(png), words) for _, title, png, words in pictures]
-    hard = [(one.id, one.tried, f"{one.passed:.0%}", _number(one.tries), f"{one.hints:.1f}") for one in hardest]
+    hard = [(one.id, one.tried, f"{one.passed:.0%}", _number(one.median_tries), f"{one.hints:.1f}") for one in hardest]
     return pages.render("lab", learners=learners, pictures=shown, questions=hard, left_out=left_out)
 
 
@@ -241,6 +269,6 @@ def _told(found, hardest):
     yield f"{count} learner{'s' if count > 1 else ''}"
     for one in hardest[:_HARDEST]:
         yield (
-            f"{one.id}: {one.passed:.0%} of {one.tried} passed, {_number(one.tries)} tries in the median, "
+            f"{one.id}: {one.passed:.0%} of {one.tried} passed, {_number(one.median_tries)} tries in the median, "
             f"{one.hints:.1f} hints each"
         )
