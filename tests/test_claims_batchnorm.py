@@ -153,9 +153,9 @@ def test_scale_of_the_weights_is_forgotten():
 @pytest.mark.parametrize("rate", [0.1, 1.0, 3.0, 10.0])
 def test_batchnorm_bears_rates_that_the_plain_network_does_not(rate):
     config = replace(TEN, dtype="float32", learning_rate=rate, steps=330, record_every=330)
-    assert (accuracies(config) > 0.9).all() if rate < 10 else (accuracies(config) < 0.5).all()
+    assert (accuracies(config) > 0.7).all() if rate < 10 else (accuracies(config) < 0.5).all()
     plain = accuracies(replace(config, norm=None))
-    assert (plain > 0.9).all() if rate < 1 else not (plain > 0.5).any()
+    assert (plain > 0.7).all() if rate < 1 else not (plain > 0.5).any()
 
 
 def test_weightnorm_is_perpendicular_and_leaves_the_factor_alone():

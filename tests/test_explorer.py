@@ -6,14 +6,18 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from itertools import product
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 import gradcourse as gc
 from gradcourse.explorer import Axis, Menu, Panel, Picture, Slider, Toggle, still
+from gradcourse.explorer.picture import INK, SOFT
 
+NAMES = [name for name in gc.explorer.__all__ if name[0].islower()]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -46,6 +50,46 @@ def training(values):
 
 def trainer():
     return gc.Explorer("Training", training, rate=Slider("rate", 0.1, 0.01, 1.0, step=0.1, log=True))
+
+
+def everywhere(one):
+    """The panels of an explorer at each combination of its menus and toggles."""
+    options = {
+        key: control.options if isinstance(control, Menu) else (True, False)
+        for key, control in one.controls.items()
+        if not isinstance(control, Slider)
+    }
+    for combination in product(*options.values()):
+        one.move(**dict(zip(options, combination, strict=True)))
+        yield from one.picture.panels
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_and_texts_have_the_contrast_of_wcag_aa(name):
+    def contrast(colour):  # against white; a colour may be written #rgb
+        rgb = np.array(matplotlib.colors.to_rgb(colour))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+
+    one = getattr(gc.explorer, name)()
+    panels = one.picture.panels if one.runs else list(everywhere(one))
+    colours = {(method, facts["colour"]) for panel in panels for method, facts in panel.marks if method != "area"}
+    assert len(colours) > 1
+    for method, colour in colours:
+        assert contrast(colour) >= (4.5 if method == "text" else 3), (method, colour)
+    assert min(map(contrast, (INK, SOFT))) >= 4.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_lines_are_told_apart_by_colour_alone(name):
+    one = getattr(gc.explorer, name)()
+    for panel in one.picture.panels if one.runs else everywhere(one):
+        looks = [
+            (facts["dash"], facts["marker"], facts["width"])
+            for method, facts in panel.marks
+            if method == "line" and facts["label"]
+        ]
+        assert len(set(looks)) == len(looks), panel.title
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -167,9 +167,15 @@ def test_misuse_gives_one_clear_message(answer, words, capsys):
     assert not result.passed
     assert result.points == 0
     printed = capsys.readouterr()
-    assert words in printed.out
-    assert printed.out.count("\n") == 1
+    message, *more = printed.out.splitlines()
+    assert words in message
+    assert more == ([] if answer is not_answered else ['Stuck? gc.hint("03-q2") opens the next hint.'])
     assert printed.err == ""
+
+
+def test_a_right_answer_gets_no_hint_offered(capsys):
+    assert gc.check("03-q2", bank.by_loop).passed
+    assert "hint" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -76,12 +76,13 @@ def _function(activation, leak, variance):
     )
     grid, values, slopes = _curves(activation, leak)
     spread = np.clip(variance, 2e-3, 1e12) ** 0.5
-    hill = np.exp(-0.5 * (grid / spread) ** 2)
-    panel.area(np.concatenate([grid, [4, -4]]), np.concatenate([hill, [0, 0]]) * 2.9 - 1.99, colour=5, opacity=0.3)
+    units = np.clip(spread * np.linspace(-4, 4, 65), -4, 4)
+    hill = np.exp(-0.5 * (units / spread) ** 2) * 2.9 - 1.99
+    panel.area([*units, 4, -4], [*hill, -1.99, -1.99], colour=0)
     panel.line([-4, 4], [0, 0], colour=SOFT, width=1)
     panel.line(grid, values, "φ(u)", colour=2, dash="-.", width=3)
     panel.line(grid, slopes, "slope φ'(u)", colour=1, width=3)
-    panel.line([], [], f"units of layer {_LAYERS}", colour=5, width=9)
+    panel.line(units, hill, f"units of layer {_LAYERS}", colour=0, dash=":", width=2)
     return panel
 
 

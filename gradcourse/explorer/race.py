@@ -167,7 +167,7 @@ def _map(surface, angle, tilt, paths):
     )
     for line in _contours(surface, tilt):
         x, y = _turned(line, angle).T
-        panel.line(x, y, colour="#b0b0b0", width=1)
+        panel.line(x, y, colour="#8c8c8c", width=1)
     start, goal = _turned(np.array([_SURFACES[surface], (_minimum(surface, tilt), 0.0)]), angle)
     for number, (name, path) in enumerate(paths.items()):
         panel.line(*path.T, name, colour=number, dash=_DASHES[number], width=2.6)

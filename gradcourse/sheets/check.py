@@ -59,15 +59,12 @@ def check(id, answer):
     """
     result = _check(id, answer)
     print(result)
-    _keep(result)
-    return result
-
-
-def _keep(result):
-    """Keep that a question was tried; an unknown id and an empty answer cell are no try."""
-    if result.cases and "not answered yet" not in result.message:
+    if result.cases and "not answered yet" not in result.message:  # an unknown id and an empty answer cell are no try
         facts = {"passed": result.passed, "points": result.points, "max_points": result.max_points}
         journal.note("check", result.question, **facts)
+        if not result.passed:
+            print(f'Stuck? gc.hint("{result.question}") opens the next hint.')
+    return result
 
 
 def _check(question_id, answer):
