@@ -134,6 +134,32 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
 
         changes(page, name, act, words=name != "clipping")
 
+    def test_the_mouse_drags_the_point_of_the_phase_diagram(live):
+        page, _ = live
+        run_cell(page, NAMES.index("phase_diagram"))
+        area = area_of(page, "phase_diagram")
+        map = area.locator("rect[onpointermove]").bounding_box()
+
+        def place(weights, biases):
+            return map["x"] + map["width"] * weights / 5.0, map["y"] + map["height"] * (1.0 - biases)
+
+        def act():
+            page.mouse.move(*place(0.33, 0.005))
+            page.mouse.down()
+            for step in range(1, 11):
+                page.mouse.move(*place(0.33 + 0.267 * step, 0.005 + 0.0495 * step))
+                page.wait_for_timeout(30)
+            page.mouse.up()
+
+        changes(page, "phase_diagram", act)
+        page.wait_for_timeout(500)
+        weights, biases = (float(field.input_value()) for field in area.get_by_role("spinbutton").all())
+        assert (weights, biases) == (pytest.approx(3.0, abs=0.03), pytest.approx(0.5, abs=0.01))
+        assert f"weight variance {weights:.3g}, bias variance {biases:.3g}" in seen(page, "phase_diagram")[1]
+        page.mouse.move(*place(1.0, 0.9))  # without a button
+        page.wait_for_timeout(300)
+        assert float(area.get_by_role("spinbutton").first.input_value()) == weights
+
     def test_what_was_seen_last_stays_when_nothing_can_move_any_more(live, tmp_path):
         page, path = live
         words = [seen(page, name)[1] for name in NAMES]

@@ -7,6 +7,7 @@ from html import escape
 import ipywidgets
 
 from gradcourse import journal
+from gradcourse.explorer.picture import css_class
 from gradcourse.widgets import Still
 
 _SLICE = 0.02  # seconds that a run computes before sliders are listened to again
@@ -29,6 +30,7 @@ class Front:
         self.hands = {name: hand for name, (hand, _) in widgets.items()}
         for name, hand in self.hands.items():
             hand.value = explorer.values[name]
+            hand.add_class(css_class(name))
             hand.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
         self._image, self._words = ipywidgets.HTML(), ipywidgets.HTML()
         self.button, self._bar = ipywidgets.Button(), ipywidgets.FloatProgress(max=1.0, description="done")

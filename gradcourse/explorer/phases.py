@@ -96,6 +96,7 @@ def _diagram(activation, weights, biases):
         f"Phases of {activation}",
         Axis("weight variance x fan-in", 0, _WEIGHTS),
         Axis("bias variance", 0, _BIASES),
+        drag=("weights", "biases"),
     )
     x, y = _line(activation, 1.0)
     x, y = [x[0], *x, x[-1]], [0.0, *y, 2 * _BIASES]

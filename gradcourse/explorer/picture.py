@@ -23,6 +23,18 @@ MARKERS = {  # as paths from their centre
 _WIDTH, _HEIGHT = 460, 334  # of a panel, in the units of the SVG
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 66, 50
 _CHARACTER = 7.8  # width of one, on average, at the size of the legend
+# An HTML widget sends no events. So the picture types into the fields of its explorer, as a hand would.
+_TYPE_IN = """
+if (event.buttons !== 1) return;
+event.preventDefault();
+const box = this.getBoundingClientRect(), within = share => Math.min(1, Math.max(0, share));
+const x = within((event.clientX - box.left) / box.width), y = within((box.bottom - event.clientY) / box.height);
+for (const [name, value] of [["%s", %s], ["%s", %s]]) {
+  const field = this.closest(".gradcourse-live").querySelector(`.${name} input`);
+  field.value = Number(value.toPrecision(3));
+  field.dispatchEvent(new Event("change", {bubbles: true}));
+}
+"""
 
 
 @dataclass
@@ -55,6 +67,12 @@ class Axis:
             place = np.log10(values) if self.log else values
         return np.where(np.isfinite(place), (place - low) / (high - low), np.nan)
 
+    def script(self, share):
+        """Return JavaScript for the value at a share of the way, the inverse of `share`."""
+        if self.log:
+            return f"{self.low} * ({self.high} / {self.low}) ** {share}"
+        return f"{self.low} + ({self.high} - {self.low}) * {share}"
+
     def labelled_ticks(self):
         """Return {position: label} of the ticks."""
         if self.ticks is not None:
@@ -84,12 +102,14 @@ class Panel:
         title: above it, one line.
         x: the horizontal Axis.
         y: the vertical Axis.
+        drag: names of the explorer's Sliders that a pointer on the panel moves: along x, along y; empty for none.
         marks: what was drawn, as (method, its arguments by name), for who draws it otherwise.
     """
 
     title: str
     x: Axis
     y: Axis
+    drag: tuple = ()
     marks: list = field(default_factory=list, repr=False, compare=False)
     _drawn: list = field(default_factory=list, repr=False)
     _legend: list = field(default_factory=list, repr=False)
@@ -163,7 +183,14 @@ class Panel:
         data = f'<svg {inner} viewBox="{_LEFT} {_TOP} {width} {height}">{"".join(self._drawn)}</svg>'  # which clips
         frame = f'<rect {inner} fill="none" stroke="{SOFT}"/>'
         shifted = f'<g transform="translate({number * _WIDTH} 0)">'
-        return "".join([shifted, *self._labels(), *self._ticks(), data, frame, *self._entries(), "</g>"])
+        drag = self._drag(inner) if self.drag else ""
+        return "".join([shifted, *self._labels(), *self._ticks(), data, frame, *self._entries(), drag, "</g>"])
+
+    def _drag(self, inner):
+        (along, up), (x, y) = self.drag, (self.x.script("x"), self.y.script("y"))
+        script = escape(_TYPE_IN % (css_class(along), x, css_class(up), y))
+        look = 'fill="transparent" style="cursor:crosshair;touch-action:none"'
+        return f'<rect {inner} {look} onpointerdown="{script}" onpointermove="{script}"/>'
 
     def _labels(self):
         middle, centre = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + _HEIGHT - _BOTTOM) / 2
@@ -221,6 +248,11 @@ class Picture:
         card = f'<rect width="{width}" height="{_HEIGHT}" fill="#fff"/>'
         panels = "".join(panel.svg(number) for number, panel in enumerate(self.panels))
         return f"{head}<title>{escape(self.words)}</title>{card}{panels}</svg>"
+
+
+def css_class(name):
+    """Return the CSS class of the control with this name."""
+    return f"gradcourse-control-{name}"
 
 
 def colour_of(colour):
