@@ -16,7 +16,9 @@ VARIANTS = {
     "plain": {"OMP_NUM_THREADS": "1"},
     "threads2": {"OMP_NUM_THREADS": "2"},
     "default-isa": {"OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"},
-    "perturbed": {"OMP_NUM_THREADS": "1"},  # and an IPython start-up file
+    # and an IPython start-up file:
+    "perturbed": {"OMP_NUM_THREADS": "1", "GRADCOURSE_TEST_NOISE": "1"},
+    "perturbed-2": {"OMP_NUM_THREADS": "1", "GRADCOURSE_TEST_NOISE": "2"},
 }
 CLEARED = {"ATEN_CPU_CAPABILITY", "MKL_NUM_THREADS", "PYTEST_ADDOPTS", "PYTHONWARNINGS", "PYTHONSTARTUP"}
 
@@ -39,7 +41,8 @@ class Run:
 def environment(variant, folder):
     """Return the environment of a variant; its IPython folder is new, so that no one's start-up files interfere."""
     profile = folder / "ipython"
-    shutil.copytree(TESTS / "variants" / variant, profile) if variant == "perturbed" else profile.mkdir()
+    perturbed = "GRADCOURSE_TEST_NOISE" in VARIANTS[variant]
+    shutil.copytree(TESTS / "variants" / "perturbed", profile) if perturbed else profile.mkdir()
     inherited = {name: value for name, value in os.environ.items() if name not in CLEARED}
     # Without autoload only nbval is plugged into the inner pytest, whatever else is installed.
     own = {"IPYTHONDIR": str(profile), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "GRADCOURSE_UNATTENDED": "1"}

@@ -100,6 +100,7 @@ print(hasattr(gc.models.draw_weight, "__wrapped__"))"""
         ("threads2", "2 False\nFalse\n"),
         ("default-isa", "1 True\nFalse\n"),
         ("perturbed", "1 False\nTrue\n"),
+        ("perturbed-2", "1 False\nTrue\n"),
     ],
 )
 def test_variant_takes_effect(variant, state, tmp_path):
