@@ -10,7 +10,7 @@ from gradcourse.plots import plot_gradients
 from gradcourse.theory import gradient_factor
 from gradcourse.training import Config, run
 
-CONFIG = Config(depth=20, width=64, activation="sigmoid", init="xavier", learning_rate=0.03, steps=220)
+CONFIG = Config(depth=20, width=64, activation="sigmoid", init="xavier", learning_rate=0.01, steps=220)
 """The experiment."""
 
 

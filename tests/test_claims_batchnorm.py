@@ -222,7 +222,7 @@ def test_detached_statistics_train_worse():
 def test_batches_of_two_break_batchnorm_alone():
     assert (accuracies(replace(FOUR, batch_size=2), "test_accuracy") < 0.55).all()
     for norm in ("layer", "group"):
-        assert (accuracies(replace(FOUR, norm=norm, batch_size=2), "test_accuracy") > 0.8).all()
+        assert (accuracies(replace(FOUR, norm=norm, batch_size=2), "test_accuracy") > 0.6).all()
     assert (accuracies(replace(FOUR, batch_size=4), "test_accuracy") > 0.8).all()
     assert (accuracies(replace(FOUR, batch_size=32), "test_accuracy") > 0.9).all()
 

