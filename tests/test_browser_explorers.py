@@ -58,6 +58,13 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
             page.wait_for_timeout(100)
         raise AssertionError(f"{name}: {'the words' if now[0] != before[0] else 'nothing'} did not change")
 
+    def settled_box(page, locator):
+        """Where an element is, once what was drawn anew above it no longer moves it."""
+        before = None
+        while before != (before := locator.bounding_box()):
+            page.wait_for_timeout(500)
+        return before
+
     def train(page, name):
         """Press the button, where there is one, and wait for the end of the run."""
         button = area_of(page, name).locator("button")
@@ -138,7 +145,7 @@ if CHROMIUM or sys.platform == "linux":  # elsewhere a browser is not asked for
         page, _ = live
         run_cell(page, NAMES.index("phase_diagram"))
         area = area_of(page, "phase_diagram")
-        map = area.locator("rect[onpointermove]").bounding_box()
+        map = settled_box(page, area.locator("rect[onpointermove]"))
 
         def place(weights, biases):
             return map["x"] + map["width"] * weights / 5.0, map["y"] + map["height"] * (1.0 - biases)
